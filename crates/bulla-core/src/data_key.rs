@@ -1,0 +1,197 @@
+//! Data keys and their names.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
+use subtle::ConstantTimeEq;
+
+use crate::ScopeContext;
+use crate::error::KeyError;
+use crate::kdf;
+
+/// A data-encryption key: 32 uniform bytes, boxed, wiped on drop, never shown.
+///
+/// It is not `Clone` and has no serialised form. Whoever wraps it reads it through
+/// [`expose_secret`](Self::expose_secret), which is easy to search for in a review.
+pub struct DataKey(SecretBox<[u8; Self::LEN]>);
+
+impl DataKey {
+    /// Length of a data key, in bytes.
+    pub const LEN: usize = 32;
+
+    /// A fresh key from the operating system's generator.
+    ///
+    /// # Errors
+    /// [`KeyError::Random`] when the generator fails.
+    pub fn generate() -> Result<Self, KeyError> {
+        Self::try_init_with(|bytes| getrandom::fill(bytes).map_err(|_| KeyError::Random))
+    }
+
+    /// A key whose bytes `fill` writes in place, in the box where they stay: a key
+    /// that is moved leaves a copy behind on the stack.
+    pub fn init_with(fill: impl FnOnce(&mut [u8; Self::LEN])) -> Self {
+        Self(SecretBox::init_with_mut(fill))
+    }
+
+    /// As [`init_with`](Self::init_with), with a `fill` that may fail; then what it
+    /// has written is wiped.
+    ///
+    /// # Errors
+    /// The error of `fill`.
+    pub fn try_init_with<E>(
+        fill: impl FnOnce(&mut [u8; Self::LEN]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut key = SecretBox::<[u8; Self::LEN]>::default();
+        fill(key.expose_secret_mut())?;
+        Ok(Self(key))
+    }
+
+    /// The 32 bytes, for wrapping.
+    pub fn expose_secret(&self) -> &[u8; Self::LEN] {
+        self.0.expose_secret()
+    }
+
+    /// The self-certifying name of this key as `version` of `scope`'s lineage.
+    ///
+    /// # Errors
+    /// [`KeyError::Library`] when the KDF fails.
+    pub fn id(&self, version: DekVersion, scope: &ScopeContext) -> Result<KeyId, KeyError> {
+        let mut id = [0; KeyId::LEN];
+        kdf::expand(
+            self.expose_secret(),
+            "key-id",
+            &[&version.get().to_be_bytes(), scope.as_bytes()],
+            &mut id,
+        )?;
+        Ok(KeyId(id))
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataKey([redacted])")
+    }
+}
+
+/// Compares in constant time.
+impl PartialEq for DataKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose_secret().ct_eq(other.expose_secret()).into()
+    }
+}
+
+impl Eq for DataKey {}
+
+/// Name of a DEK: 32 bytes derived from the key itself, its version and its scope
+/// (spec, "Key id").
+///
+/// Whoever has the key can recompute it, so it commits to the key, and a planted,
+/// swapped or re-labelled one is found before it decrypts anything. Not secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId([u8; Self::LEN]);
+
+impl KeyId {
+    /// Length of a key id, in bytes.
+    pub const LEN: usize = 32;
+
+    /// A key id as read from a header or a store.
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+/// Lower-case hexadecimal, 64 digits.
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// Version of a DEK in the lineage of its scope: 1 and up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DekVersion(NonZeroU32);
+
+impl DekVersion {
+    /// The first version of a lineage.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// `None` for 0, which the format keeps for self-contained envelopes.
+    pub const fn new(version: u32) -> Option<Self> {
+        match NonZeroU32::new(version) {
+            Some(version) => Some(Self(version)),
+            None => None,
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The version after this one, or `None` at the end of the 2^32 - 1.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
+impl fmt::Display for DekVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for DekVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(tenant: &str) -> ScopeContext {
+        ScopeContext::new([("tenant", tenant)]).unwrap()
+    }
+
+    #[test]
+    fn the_id_depends_on_key_version_and_scope() {
+        let key = DataKey::init_with(|bytes| bytes.fill(7));
+        let other = DataKey::init_with(|bytes| bytes.fill(8));
+        let v2 = DekVersion::FIRST.next().unwrap();
+        let id = key.id(DekVersion::FIRST, &scope("a")).unwrap();
+        assert_eq!(id, key.id(DekVersion::FIRST, &scope("a")).unwrap());
+        assert_ne!(id, other.id(DekVersion::FIRST, &scope("a")).unwrap());
+        assert_ne!(id, key.id(v2, &scope("a")).unwrap());
+        assert_ne!(id, key.id(DekVersion::FIRST, &scope("b")).unwrap());
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        let key = DataKey::init_with(|bytes| bytes.fill(0x41));
+        assert_eq!(format!("{key:?}"), "DataKey([redacted])");
+    }
+
+    #[test]
+    fn generated_keys_differ() {
+        assert_ne!(DataKey::generate().unwrap(), DataKey::generate().unwrap());
+    }
+
+    #[test]
+    fn versions_end_without_wrapping() {
+        assert_eq!(DekVersion::new(0), None);
+        assert_eq!(DekVersion::new(u32::MAX).unwrap().next(), None);
+    }
+}

@@ -1,0 +1,288 @@
+//! Nonces, and the derived keys that their prefixes choose (spec, "Nonces and
+//! epochs").
+//!
+//! Making a derived key costs more than sealing a small record with it. So a key
+//! keeps one for a while: an *epoch* is one 12-byte prefix, random from the
+//! operating system, its derived key, and a count of what was sealed under it.
+//! Epochs live and die with the key that they belong to.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+
+use crate::Header;
+use crate::aead::{AeadKey, Library, NONCE_LEN};
+use crate::error::KeyError;
+use crate::limits::{EPOCH_BLOCKS_MAX, EPOCH_RECORDS_MAX};
+use crate::xaes::{PREFIX_LEN, XaesKey};
+
+/// Where the second half of a nonce comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum NonceMode {
+    /// Twelve bytes from the operating system for every record. Safe after a fork
+    /// and, as far as the operating system's generator is, in a cloned machine.
+    #[default]
+    Fresh,
+    /// A counter from a random start: saves the system call, which costs several
+    /// times the encryption of a small record.
+    ///
+    /// **Only for processes that neither fork while they seal nor run in machines
+    /// that are cloned or restored from a snapshot with their memory**: a copy of
+    /// the process would repeat its nonces. Reveals order and writer of the
+    /// records within an epoch.
+    Epoch,
+}
+
+/// Sealers on this many threads do not share a counter.
+const SHARDS: usize = 4;
+/// Derived keys kept for opening.
+const OPENERS: usize = 4;
+
+/// The derived keys of one [`EnvelopeKey`](crate::EnvelopeKey).
+pub(crate) struct DerivedKeys {
+    xaes: XaesKey,
+    library: Library,
+    mode: NonceMode,
+    /// Whether anything was sealed yet: the first seal keeps no epoch, as many
+    /// keys seal one record only.
+    sealed_before: AtomicBool,
+    shards: [Shard; SHARDS],
+    /// Found by the prefix; a collision replaces.
+    openers: [ArcSwapOption<DerivedKey>; OPENERS],
+}
+
+/// A nonce prefix and the AES-256-GCM key that it chooses.
+pub(crate) struct DerivedKey {
+    prefix: [u8; PREFIX_LEN],
+    pub(crate) aead: AeadKey,
+}
+
+#[derive(Default)]
+struct Shard {
+    epoch: ArcSwapOption<Epoch>,
+    /// Held only while an epoch is replaced.
+    replacing: Mutex<()>,
+}
+
+/// One prefix, and how much was sealed under it.
+struct Epoch {
+    derived: Arc<DerivedKey>,
+    /// First counter value, 96 bits.
+    start: u128,
+    used: AtomicU64,
+}
+
+/// A nonce that no other seal gets, and the key it is for.
+pub(crate) struct Reserved {
+    pub(crate) derived: Arc<DerivedKey>,
+    pub(crate) tail: [u8; NONCE_LEN],
+}
+
+impl Reserved {
+    /// The 24 bytes of the header.
+    pub(crate) fn nonce(&self) -> [u8; Header::NONCE_LEN] {
+        let mut nonce = [0; Header::NONCE_LEN];
+        nonce[..PREFIX_LEN].copy_from_slice(&self.derived.prefix);
+        nonce[PREFIX_LEN..].copy_from_slice(&self.tail);
+        nonce
+    }
+}
+
+impl DerivedKeys {
+    pub(crate) fn new(xaes: XaesKey, library: Library, mode: NonceMode) -> Self {
+        Self {
+            xaes,
+            library,
+            mode,
+            sealed_before: AtomicBool::new(false),
+            shards: Default::default(),
+            openers: Default::default(),
+        }
+    }
+
+    /// A nonce for one record of `blocks` AES blocks.
+    #[inline]
+    pub(crate) fn reserve(&self, blocks: u64) -> Result<Reserved, KeyError> {
+        if !self.sealed_before.load(Ordering::Relaxed)
+            && !self.sealed_before.swap(true, Ordering::Relaxed)
+        {
+            let derived = Arc::new(self.derive(random()?)?);
+            return Ok(Reserved { derived, tail: random()? });
+        }
+        let shard = &self.shards[shard_of_thread()];
+        loop {
+            if let Some(epoch) = &*shard.epoch.load()
+                && let Some(index) = epoch.reserve(blocks)
+            {
+                let tail = match self.mode {
+                    NonceMode::Fresh => random()?,
+                    NonceMode::Epoch => epoch.tail(index),
+                };
+                return Ok(Reserved { derived: Arc::clone(&epoch.derived), tail });
+            }
+            self.start_epoch(shard)?;
+        }
+    }
+
+    /// Calls `open` with the derived key of `prefix`. A key that is new here is
+    /// kept only when `open` succeeds, so that forged envelopes evict nothing.
+    #[inline]
+    pub(crate) fn with_opener<T, E: From<KeyError>>(
+        &self,
+        prefix: &[u8; PREFIX_LEN],
+        open: impl FnOnce(&AeadKey) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let place = &self.openers[usize::from(prefix[0]) % OPENERS];
+        if let Some(kept) = &*place.load()
+            && kept.prefix == *prefix
+        {
+            return open(&kept.aead);
+        }
+        let derived = self.derive(*prefix)?;
+        let opened = open(&derived.aead)?;
+        place.store(Some(Arc::new(derived)));
+        Ok(opened)
+    }
+
+    pub(crate) fn derive(&self, prefix: [u8; PREFIX_LEN]) -> Result<DerivedKey, KeyError> {
+        let aead = AeadKey::new(self.library, &self.xaes.derive(&prefix))?;
+        Ok(DerivedKey { prefix, aead })
+    }
+
+    /// Replaces the shard's epoch, unless another thread has done it meanwhile.
+    #[cold]
+    fn start_epoch(&self, shard: &Shard) -> Result<(), KeyError> {
+        let _replacing = shard.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        if shard.epoch.load().as_ref().is_some_and(|epoch| epoch.has_room()) {
+            return Ok(());
+        }
+        let derived = Arc::new(self.derive(random()?)?);
+        let mut start = [0; 16];
+        start[16 - NONCE_LEN..].copy_from_slice(&random::<NONCE_LEN>()?);
+        // What this process seals, it is likely to open.
+        let place = usize::from(derived.prefix[0]) % OPENERS;
+        self.openers[place].store(Some(Arc::clone(&derived)));
+        shard.epoch.store(Some(Arc::new(Epoch {
+            derived,
+            start: u128::from_be_bytes(start),
+            used: AtomicU64::new(0),
+        })));
+        Ok(())
+    }
+}
+
+impl Epoch {
+    /// `used` holds the blocks in its low bits and the records above them. Refused
+    /// reservations are counted too: a thread refused by one epoch never asks it
+    /// again, so at most one of at most 2^26 + 2^9 blocks per thread is added after
+    /// the limit, and 2^10 times that much room is left above it.
+    const RECORDS_SHIFT: u32 = 40;
+    const BLOCKS_MASK: u64 = (1 << Self::RECORDS_SHIFT) - 1;
+
+    /// The index of the record in this epoch, unless it would exceed a limit. Each
+    /// index is handed out once: every reservation adds at least one record.
+    #[inline]
+    fn reserve(&self, blocks: u64) -> Option<u64> {
+        let before = self.used.fetch_add((1 << Self::RECORDS_SHIFT) + blocks, Ordering::Relaxed);
+        let index = before >> Self::RECORDS_SHIFT;
+        let blocks_after = (before & Self::BLOCKS_MASK) + blocks;
+        (index < EPOCH_RECORDS_MAX && blocks_after <= EPOCH_BLOCKS_MAX).then_some(index)
+    }
+
+    /// Whether the smallest record would still be admitted.
+    fn has_room(&self) -> bool {
+        let used = self.used.load(Ordering::Relaxed);
+        used >> Self::RECORDS_SHIFT < EPOCH_RECORDS_MAX
+            && used & Self::BLOCKS_MASK < EPOCH_BLOCKS_MAX
+    }
+
+    /// The counter `start + index`, modulo 2^96.
+    #[inline]
+    fn tail(&self, index: u64) -> [u8; NONCE_LEN] {
+        let counter = self.start.wrapping_add(u128::from(index)).to_be_bytes();
+        let mut tail = [0; NONCE_LEN];
+        tail.copy_from_slice(&counter[16 - NONCE_LEN..]);
+        tail
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], KeyError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    Ok(bytes)
+}
+
+/// Threads are dealt to the shards in turn, once each.
+#[inline]
+fn shard_of_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    // A thread that is being torn down has no locals any more; any shard will do.
+    SHARD.try_with(|shard| *shard).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn keys(mode: NonceMode) -> DerivedKeys {
+        DerivedKeys::new(XaesKey::new(&[9; 32]), Library::default(), mode)
+    }
+
+    #[test]
+    fn the_first_seal_keeps_no_epoch_the_second_does() {
+        let keys = keys(NonceMode::Epoch);
+        keys.reserve(1).unwrap();
+        assert!(keys.shards.iter().all(|shard| shard.epoch.load().is_none()));
+        keys.reserve(1).unwrap();
+        assert!(keys.shards.iter().any(|shard| shard.epoch.load().is_some()));
+    }
+
+    #[test]
+    fn nonces_are_unique_across_threads_and_epochs() {
+        for mode in [NonceMode::Fresh, NonceMode::Epoch] {
+            let keys = keys(mode);
+            let per_thread = EPOCH_RECORDS_MAX as usize / 2 + 1000;
+            let nonces: Vec<_> = std::thread::scope(|scope| {
+                let work = || {
+                    (0..per_thread).map(|_| keys.reserve(1).unwrap().nonce()).collect::<Vec<_>>()
+                };
+                let threads: Vec<_> = (0..6).map(|_| scope.spawn(work)).collect();
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(nonces.iter().collect::<HashSet<_>>().len(), 6 * per_thread);
+            let prefixes: HashSet<_> = nonces.iter().map(|nonce| &nonce[..12]).collect();
+            assert!(prefixes.len() > SHARDS, "no epoch was replaced");
+            for prefix in prefixes {
+                let sealed = nonces.iter().filter(|nonce| nonce[..12] == *prefix).count();
+                assert!(sealed as u64 <= EPOCH_RECORDS_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn an_epoch_ends_at_its_block_limit() {
+        let keys = keys(NonceMode::Epoch);
+        let largest = (1 << 26) + 2;
+        let prefixes: Vec<_> =
+            (0..33).map(|_| keys.reserve(largest).unwrap().derived.prefix).collect();
+        // 15 of these fit into 2^30 blocks; the first seal is alone.
+        assert_eq!(prefixes[1], prefixes[15]);
+        assert_ne!(prefixes[15], prefixes[16]);
+        assert_ne!(prefixes[0], prefixes[1]);
+    }
+
+    #[test]
+    fn the_counter_wraps_at_96_bits() {
+        let keys = keys(NonceMode::Epoch);
+        let derived = Arc::new(keys.derive([0; 12]).unwrap());
+        let epoch = Epoch { derived, start: (1 << 96) - 1, used: AtomicU64::new(0) };
+        assert_eq!(epoch.tail(0), [0xff; 12]);
+        assert_eq!(epoch.tail(1), [0; 12]);
+    }
+}
