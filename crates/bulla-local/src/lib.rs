@@ -1,0 +1,2 @@
+//! bulla-local.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! bulla-manager.
+#![forbid(unsafe_code)]

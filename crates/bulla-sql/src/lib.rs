@@ -1,0 +1,2 @@
+//! bulla-sql.
+#![forbid(unsafe_code)]
