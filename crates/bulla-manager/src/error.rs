@@ -1,0 +1,126 @@
+//! Why the manager could not seal, open or rotate.
+
+use std::sync::Arc;
+
+use bulla_backend::{DekState, KekId, KekStatus, KmsError, ScopeIdError, StoreError};
+use bulla_core::{ContextError, KeyError, KeyId, OpenError, SealError};
+
+/// A failure of the DEK manager. Cheap to clone: callers who waited for the same key
+/// share it.
+///
+/// Authentication failures are opaque ([`OpenError::Authentication`]); everything
+/// else says what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The record could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The envelope could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The record context is not a context.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The scope has no valid name.
+    #[error(transparent)]
+    Scope(#[from] ScopeIdError),
+    /// A key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The KMS failed.
+    #[error(transparent)]
+    Kms(Arc<KmsError>),
+    /// The key store failed.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// The scope has no DEK of that name: the envelope belongs to another scope, or
+    /// the store has lost the key.
+    #[error("this scope has no data key {0}")]
+    UnknownKey(KeyId),
+    /// The DEK is in a state in which it does not open.
+    #[error("data key {key_id} is {state} and does not open")]
+    KeyClosed {
+        /// The DEK.
+        key_id: KeyId,
+        /// Its state.
+        state: DekState,
+    },
+    /// What was unwrapped is not the key that the store says it is. Nothing was
+    /// sealed or opened with it.
+    #[error(
+        "what {kek} unwrapped for data key {key_id} is another key; the store or the KMS was tampered with"
+    )]
+    WrongKeyUnwrapped {
+        /// The DEK that was asked for.
+        key_id: KeyId,
+        /// The KEK that answered.
+        kek: KekId,
+    },
+    /// The DEK is wrapped by a KEK that this manager was not given.
+    #[error("data key {key_id} is wrapped by {kek}, which this manager was not given")]
+    UnknownKek {
+        /// The DEK.
+        key_id: KeyId,
+        /// The KEK.
+        kek: KekId,
+    },
+    /// No key came within the policy's `load_timeout`.
+    #[error("no key came in time; the key service or the key store may hang")]
+    Timeout,
+    /// The scope's next DEK version is still pending and the present one is used up.
+    #[error("the scope's data key is used up and its successor is not active yet")]
+    NotActiveYet,
+    /// The 2^32 - 1 versions of the lineage are used up.
+    #[error("the scope has no versions left")]
+    LineageExhausted,
+    /// The process could not reach the store for the length of its seal lease.
+    #[error(
+        "the seal lease has ended because the key store could not be reached; opening still works"
+    )]
+    SealLeaseEnded,
+    /// The store was restored from a backup, or is another one, since the manager
+    /// started.
+    #[error("the key store was replaced or restored; start again after checking it")]
+    StoreReplaced,
+    /// A call that does not wait needs a key that is not at hand: call `prepare`.
+    #[error("the key is not at hand; call prepare first, or a method that waits")]
+    NotWarm,
+    /// The KEK is not enabled.
+    #[error("{kek} is {status}; enable it before the service starts")]
+    KekClosed {
+        /// The KEK.
+        kek: KekId,
+        /// Its status.
+        status: KekStatus,
+    },
+    /// There is no tokio runtime to run on.
+    #[error("a manager needs a tokio runtime; without one, use the blocking manager")]
+    NoRuntime,
+    /// The profile forbids a KEK.
+    #[error("profile production refuses {kek}: {reason}")]
+    Profile {
+        /// The KEK.
+        kek: KekId,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// The policy contradicts itself.
+    #[error("policy: {0}")]
+    Policy(&'static str),
+    /// The manager was closed, or its runtime has ended.
+    #[error("the manager is closed")]
+    Closed,
+}
+
+impl From<KmsError> for Error {
+    fn from(error: KmsError) -> Self {
+        Self::Kms(Arc::new(error))
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}

@@ -1,0 +1,317 @@
+//! What the parts of a manager share, and the cache of slots.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bulla_backend::{
+    Clock, DekQuery, DekRecord, DekState, Instant, KekId, KeyStore, KmsErrorKind, MemberId,
+    ScopeId, StoreIdentity,
+};
+use bulla_core::{KeyId, KeyOptions};
+use dashmap::DashMap;
+use moka::policy::EvictionPolicy;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::budget::Budget;
+use crate::flights::Flights;
+use crate::kek::KekHandle;
+use crate::rewrap::RewrapQueue;
+use crate::slot::{ScopeState, Slot};
+use crate::stats::Counters;
+use crate::upkeep::FeedPosition;
+use crate::{Error, Policy};
+
+/// Definite failures remembered at most.
+const NEGATIVE_MAX: u64 = 10_000;
+
+pub(crate) struct Inner {
+    pub(crate) policy: Policy,
+    pub(crate) key_options: KeyOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn KeyStore>,
+    pub(crate) member: MemberId,
+    pub(crate) identity: StoreIdentity,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) runtime: Handle,
+    /// The KEK that wraps new DEKs.
+    pub(crate) kek: Arc<KekHandle>,
+    /// Every KEK that may unwrap, that one included.
+    pub(crate) keks: HashMap<KekId, Arc<KekHandle>>,
+    pub(crate) flights: Flights<DekQuery, Result<Arc<Slot>, Error>>,
+    pub(crate) kms_permits: Semaphore,
+    pub(crate) rewraps: RewrapQueue,
+    pub(crate) feed_position: FeedPosition,
+    /// Bumped before each batch of changes is applied.
+    pub(crate) feed_batch: AtomicU64,
+    /// Until when the last look at the change feed holds, in nanoseconds.
+    pub(crate) feed_valid_until: AtomicU64,
+    /// Until when this process may seal, in nanoseconds.
+    pub(crate) seals_until: AtomicU64,
+    pub(crate) store_replaced: AtomicBool,
+    pub(crate) closed: AtomicBool,
+    slots: moka::sync::Cache<KeyId, Arc<Slot>>,
+    negative: moka::sync::Cache<DekQuery, (Instant, Error)>,
+    scopes: DashMap<ScopeId, Weak<ScopeState>>,
+    /// Of every DEK that this process has sealed under and may seal under again.
+    budgets: DashMap<KeyId, Arc<Budget>>,
+}
+
+/// What [`Inner::new`] puts together.
+pub(crate) struct Parts {
+    pub(crate) policy: Policy,
+    pub(crate) key_options: KeyOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn KeyStore>,
+    pub(crate) member: MemberId,
+    pub(crate) identity: StoreIdentity,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) runtime: Handle,
+    pub(crate) kek: Arc<KekHandle>,
+    pub(crate) keks: HashMap<KekId, Arc<KekHandle>>,
+    pub(crate) rewraps: RewrapQueue,
+    pub(crate) feed_position: FeedPosition,
+}
+
+impl Inner {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let counters = Arc::clone(&parts.counters);
+        // LRU: TinyLFU would turn away every scope that is seldom used.
+        let slots = moka::sync::Cache::builder()
+            .max_capacity(parts.policy.cached_deks_max)
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_, slot: Arc<Slot>, _| {
+                if slot.wipe() {
+                    counters.evictions.add_one();
+                }
+            })
+            .build();
+        Self {
+            kms_permits: Semaphore::new(parts.policy.kms_concurrency),
+            policy: parts.policy,
+            key_options: parts.key_options,
+            clock: parts.clock,
+            store: parts.store,
+            member: parts.member,
+            identity: parts.identity,
+            counters: parts.counters,
+            runtime: parts.runtime,
+            kek: parts.kek,
+            keks: parts.keks,
+            rewraps: parts.rewraps,
+            feed_position: parts.feed_position,
+            flights: Flights::default(),
+            feed_batch: AtomicU64::new(0),
+            feed_valid_until: AtomicU64::new(0),
+            seals_until: AtomicU64::new(0),
+            store_replaced: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            slots,
+            negative: moka::sync::Cache::new(NEGATIVE_MAX),
+            scopes: DashMap::new(),
+            budgets: DashMap::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Whether keys under `kek` may serve.
+    #[inline]
+    pub(crate) fn is_valid(&self, kek: &KekHandle, now: Instant) -> bool {
+        kek.is_valid(now) && now.as_nanos() < self.feed_valid_until.load(Ordering::Relaxed)
+    }
+
+    /// Why this process may not seal at all, if so.
+    pub(crate) fn seal_refusal(&self, now: Instant) -> Option<Error> {
+        if self.closed.load(Ordering::Relaxed) {
+            Some(Error::Closed)
+        } else if self.store_replaced.load(Ordering::Relaxed) {
+            Some(Error::StoreReplaced)
+        } else if now.as_nanos() >= self.seals_until.load(Ordering::Relaxed) {
+            Some(Error::SealLeaseEnded)
+        } else {
+            None
+        }
+    }
+
+    /// Runs `work` on the manager's runtime, which ends with the process.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(work));
+    }
+
+    /// Gives `work` the time that a caller is ready to wait.
+    pub(crate) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let deadline = self.now().after(self.policy.load_timeout);
+        tokio::select! {
+            done = work => done,
+            () = self.clock.sleep_until(deadline) => Err(Error::Timeout),
+        }
+    }
+
+    /// Reads DEKs from the store.
+    pub(crate) async fn find(&self, queries: &[DekQuery]) -> Result<Vec<Option<DekRecord>>, Error> {
+        self.counters.store_reads.add_one();
+        Ok(self.store.find_deks(queries).await?)
+    }
+
+    pub(crate) fn scope_state(&self, id: &ScopeId) -> Arc<ScopeState> {
+        let mut entry = self.scopes.entry(id.clone()).or_default();
+        entry.upgrade().unwrap_or_else(|| {
+            let state = Arc::new(ScopeState::new(id.clone()));
+            *entry = Arc::downgrade(&state);
+            state
+        })
+    }
+
+    /// The scope's state if anybody has use for it.
+    pub(crate) fn live_scope(&self, id: &ScopeId) -> Option<Arc<ScopeState>> {
+        self.scopes.get(id).and_then(|state| state.upgrade())
+    }
+
+    /// The cached slot of `key_id`, which counts as a use of it.
+    pub(crate) fn slot(&self, key_id: &KeyId) -> Option<Arc<Slot>> {
+        self.slots.get(key_id)
+    }
+
+    /// The cached slots.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Arc<Slot>> {
+        self.slots.iter().map(|(_, slot)| slot)
+    }
+
+    pub(crate) fn keep_slot(&self, slot: &Arc<Slot>) {
+        self.slots.insert(slot.key_id, Arc::clone(slot));
+        slot.scope.remember(slot);
+        if slot.seals() {
+            slot.scope.seal_with(slot);
+        }
+    }
+
+    /// Wipes one slot.
+    pub(crate) fn evict(&self, slot: &Slot) {
+        if slot.wipe() {
+            self.counters.evictions.add_one();
+        }
+        self.slots.invalidate(&slot.key_id);
+    }
+
+    /// Wipes every slot that `condemned` picks; returns how many there were.
+    pub(crate) fn evict_if(&self, condemned: impl Fn(&Slot) -> bool) -> usize {
+        let picked: Vec<_> = self.slots().filter(|slot| condemned(slot)).collect();
+        picked.iter().for_each(|slot| self.evict(slot));
+        picked.len()
+    }
+
+    pub(crate) fn budget(&self, key_id: KeyId) -> Arc<Budget> {
+        Arc::clone(&self.budgets.entry(key_id).or_default())
+    }
+
+    /// The DEK seals no more, ever.
+    pub(crate) fn drop_budget(&self, key_id: &KeyId) {
+        self.budgets.remove(key_id);
+    }
+
+    /// A definite failure of `query` that is still remembered.
+    pub(crate) fn remembered_failure(&self, query: &DekQuery) -> Option<Error> {
+        let (until, error) = self.negative.get(query)?;
+        (self.now() < until).then_some(error)
+    }
+
+    /// Remembers the failures that asking again at once would only repeat.
+    pub(crate) fn remember_failure(&self, query: &DekQuery, error: &Error) {
+        let definite = match error {
+            Error::Kms(error) => matches!(
+                error.kind(),
+                KmsErrorKind::Denied
+                    | KmsErrorKind::Disabled
+                    | KmsErrorKind::NotFound
+                    | KmsErrorKind::Tampered
+            ),
+            Error::UnknownKey(_)
+            | Error::UnknownKek { .. }
+            | Error::KeyClosed { .. }
+            | Error::WrongKeyUnwrapped { .. } => true,
+            _ => false,
+        };
+        if definite {
+            let until = self.now().after(self.policy.negative_for);
+            self.negative.insert(query.clone(), (until, error.clone()));
+        }
+    }
+
+    pub(crate) fn forget_failures(&self) {
+        self.negative.invalidate_all();
+    }
+
+    /// Housekeeping: what is due in the caches, names of scopes that nobody uses, and
+    /// budgets that nothing was taken from.
+    pub(crate) fn tidy(&self) {
+        self.slots.run_pending_tasks();
+        self.negative.run_pending_tasks();
+        self.scopes.retain(|_, state| state.strong_count() > 0);
+        self.budgets.retain(|_, budget| budget.is_touched() || Arc::strong_count(budget) > 1);
+    }
+
+    pub(crate) fn check_opens(record: &DekRecord) -> Result<(), Error> {
+        match record.state {
+            state if state.opens() => Ok(()),
+            state => Err(Error::KeyClosed { key_id: record.key_id, state }),
+        }
+    }
+
+    /// Brings a slot in line with what the store says.
+    pub(crate) fn apply(&self, slot: &Arc<Slot>, record: &DekRecord) {
+        slot.set_state(record.state);
+        match record.state {
+            DekState::Active => slot.scope.seal_with(slot),
+            DekState::Pending => {}
+            DekState::DecryptOnly => {
+                slot.scope.stop_sealing_with(slot);
+                self.drop_budget(&record.key_id);
+            }
+            _ => self.evict(slot),
+        }
+        if let Some(wrap) = record.wraps.iter().find(|wrap| wrap.wrapped.kek == *slot.kek.id()) {
+            slot.set_wrapped_by(wrap.wrapped.kek_version.clone());
+        }
+    }
+
+    pub(crate) fn probe_is_fresh(&self, kek: &KekHandle, now: Instant) -> bool {
+        let full = self.policy.revocation_deadline;
+        let left = kek.valid_until().since(now);
+        full.saturating_sub(left) < self.policy.probe_interval
+    }
+
+    pub(crate) fn extend_feed(&self, began: Instant, lease: Duration) {
+        let until = began.after(self.policy.revocation_deadline).as_nanos();
+        self.feed_valid_until.fetch_max(until, Ordering::Relaxed);
+        self.seals_until.fetch_max(began.after(lease).as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// Slots and scopes hold each other; this lets both go, and wipes every key.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for slot in self.slots() {
+            slot.wipe();
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager")
+            .field("kek", self.kek.id())
+            .field("store", &self.store)
+            .field("cached_deks", &self.slots.entry_count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,268 @@
+//! The manager and its builder.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bulla_backend::{Clock, Kek, KekId, KekStatus, KeyStore, KmsErrorKind, MemberId, ScopeId};
+use bulla_core::{KeyError, KeyOptions};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use crate::inner::{Inner, Parts};
+use crate::kek::KekHandle;
+use crate::rewrap::RewrapQueue;
+use crate::stats::{Counters, Stats};
+use crate::upkeep::FeedPosition;
+use crate::{Error, Policy, Profile, Scope, SystemClock, rewrap, upkeep};
+
+/// The DEK manager of a process: caches unwrapped DEKs, makes and rotates them, and
+/// keeps them in step with the key store and the KMS. Cheap to clone.
+///
+/// ```
+/// use std::sync::Arc;
+/// use bulla_core::RecordContext;
+/// use bulla_manager::{Manager, MemoryKeyStore, Profile};
+/// use bulla_testkit::TestKms;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let kek = Arc::new(TestKms::new("example"));
+/// let store = Arc::new(MemoryKeyStore::new()?);
+/// let manager = Manager::builder(Profile::Development, kek, store).start().await?;
+///
+/// let orders = manager.scope("t-9f2c", "orders")?;
+/// let record = RecordContext::new([("table", "orders"), ("column", "note"), ("row", "42")])?;
+/// let envelope = orders.seal(b"leave it at the door", &record).await?;
+/// let opened = orders.open(&envelope, &record).await?;
+/// assert_eq!(opened.plaintext, b"leave it at the door");
+/// assert!(opened.freshness.is_current());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Manager {
+    inner: Arc<Inner>,
+}
+
+impl Manager {
+    /// A manager that makes new DEKs under `kek` and keeps them in `store`.
+    pub fn builder(
+        profile: Profile,
+        kek: Arc<dyn Kek>,
+        store: Arc<dyn KeyStore>,
+    ) -> ManagerBuilder {
+        ManagerBuilder {
+            profile,
+            kek,
+            others: Vec::new(),
+            store,
+            policy: Policy::default(),
+            key_options: KeyOptions::default(),
+            clock: Arc::new(SystemClock),
+            allow_local_kek: false,
+        }
+    }
+
+    /// The scope of `tenant` and `purpose`: opaque identifiers, see [`ScopeId`].
+    /// Touches neither store nor KMS.
+    ///
+    /// # Errors
+    /// [`Error::Scope`] if they cannot name one.
+    pub fn scope(&self, tenant: &str, purpose: &str) -> Result<Scope, Error> {
+        Ok(self.scope_of(&ScopeId::new(tenant, purpose)?))
+    }
+
+    /// The scope `id`.
+    pub fn scope_of(&self, id: &ScopeId) -> Scope {
+        Scope::new(Arc::clone(&self.inner), id)
+    }
+
+    /// Learns now what the background would learn within `feed_interval` and
+    /// `probe_interval`: changed DEKs, the state and version of each KEK. Remembered
+    /// failures are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the store cannot be read. A KEK that cannot be probed is
+    /// no error: its keys serve until their deadline.
+    pub async fn sync(&self) -> Result<(), Error> {
+        self.inner.forget_failures();
+        self.inner.in_time(self.inner.look_at_feed()).await?;
+        for kek in self.inner.keks.values() {
+            self.inner.probe(kek).await;
+        }
+        Ok(())
+    }
+
+    /// Completes when no rewrap is waiting or running.
+    pub async fn rewraps_settled(&self) {
+        self.inner.rewraps.settled().await;
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        self.inner.counters.snapshot()
+    }
+
+    /// Wipes every cached key and tells the other processes that this one has ended.
+    /// Every later call fails with [`Error::Closed`]. Keys are wiped at once even if
+    /// the future is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the store could not be told; the others then wait for the
+    /// policy's `member_alive_for`.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        self.inner.seals_until.store(0, Ordering::SeqCst);
+        self.inner.evict_if(|_| true);
+        Ok(self.inner.store.remove_member(&self.inner.member).await?)
+    }
+}
+
+/// Builds a [`Manager`].
+#[derive(Debug)]
+pub struct ManagerBuilder {
+    profile: Profile,
+    kek: Arc<dyn Kek>,
+    others: Vec<Arc<dyn Kek>>,
+    store: Arc<dyn KeyStore>,
+    policy: Policy,
+    key_options: KeyOptions,
+    clock: Arc<dyn Clock>,
+    allow_local_kek: bool,
+}
+
+impl ManagerBuilder {
+    /// Lets the manager unwrap DEKs of another KEK as well.
+    pub fn also_unwrap_with(mut self, kek: Arc<dyn Kek>) -> Self {
+        self.others.push(kek);
+        self
+    }
+
+    /// Limits and intervals other than the default ones.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// AEAD library and nonce mode other than the default ones.
+    pub fn key_options(mut self, options: KeyOptions) -> Self {
+        self.key_options = options;
+        self
+    }
+
+    /// A clock other than the system's, for tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Accepts, in profile production, a KEK whose key material is in this process.
+    pub fn allow_local_kek(mut self) -> Self {
+        self.allow_local_kek = true;
+        self
+    }
+
+    /// Checks the set-up against the store and the KMS, and starts the background
+    /// work on the current tokio runtime.
+    ///
+    /// A KMS that is down is no obstacle: what it must unwrap will wait for it.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] and [`Error::Profile`] for contradictions, [`Error::Store`]
+    /// if the store cannot be read, [`Error::Kms`] if a KEK is disabled, does not
+    /// exist, or this process cannot authenticate, [`Error::NoRuntime`] outside
+    /// tokio.
+    pub async fn start(self) -> Result<Manager, Error> {
+        self.policy.check()?;
+        self.check_profile()?;
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let counters = Arc::new(Counters::default());
+        let handle = |kek| Arc::new(KekHandle::new(kek, Arc::clone(&counters)));
+        let kek = handle(self.kek);
+        let keks: HashMap<KekId, _> = self
+            .others
+            .into_iter()
+            .map(handle)
+            .chain([Arc::clone(&kek)])
+            .map(|kek| (kek.id().clone(), kek))
+            .collect();
+        let now = self.store.changes_since(None, 0).await?;
+        let (rewraps, asked) = RewrapQueue::new();
+        let inner = Arc::new(Inner::new(Parts {
+            policy: self.policy,
+            key_options: self.key_options,
+            clock: self.clock,
+            store: self.store,
+            member: new_member()?,
+            identity: now.identity,
+            counters,
+            runtime,
+            kek,
+            keks,
+            rewraps,
+            feed_position: FeedPosition(Mutex::new(now.revision)),
+        }));
+        for kek in inner.keks.values() {
+            check_kek(&inner, kek).await?;
+        }
+        inner.in_time(inner.look_at_feed()).await?;
+        inner.spawn(upkeep::run(Arc::downgrade(&inner)));
+        inner.spawn(rewrap::run(Arc::downgrade(&inner), asked));
+        Ok(Manager { inner })
+    }
+
+    fn check_profile(&self) -> Result<(), Error> {
+        if self.profile == Profile::Development {
+            return Ok(());
+        }
+        for kek in self.others.iter().chain([&self.kek]) {
+            let can = kek.capabilities();
+            let reason = if !can.remote && !self.allow_local_kek {
+                "its key material is in this process; use a KMS, or say allow_local_kek()"
+            } else if !can.authenticated_wrap {
+                "anyone who can write the key store could plant keys under it"
+            } else {
+                continue;
+            };
+            return Err(Error::Profile { kek: kek.kek().clone(), reason });
+        }
+        Ok(())
+    }
+}
+
+/// Learns the state of a KEK at the start, and refuses one that cannot be used.
+async fn check_kek(inner: &Inner, kek: &KekHandle) -> Result<(), Error> {
+    let described = inner.in_time(async { Ok(kek.describe().await?) }).await;
+    match described {
+        Ok(state) if state.status != KekStatus::Enabled => {
+            Err(Error::KekClosed { kek: kek.id().clone(), status: state.status })
+        }
+        Ok(state) => {
+            kek.learn(state.current.label());
+            Ok(inner.store.record_kek(&state).await?)
+        }
+        Err(Error::Kms(error)) => match error.kind() {
+            KmsErrorKind::Unavailable
+            | KmsErrorKind::Throttled
+            // A service may well be allowed to unwrap and not to describe.
+            | KmsErrorKind::Denied
+            | KmsErrorKind::Unsupported => {
+                tracing::warn!(kek = %kek.id(), %error, "starting without knowing the state of a KEK");
+                Ok(())
+            }
+            _ => Err(Error::Kms(error)),
+        },
+        Err(Error::Timeout) => {
+            tracing::warn!(kek = %kek.id(), "starting although a key service does not answer");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn new_member() -> Result<MemberId, Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| KeyError::Random)?;
+    Ok(MemberId::new(data_encoding::HEXLOWER.encode(&random)))
+}

@@ -1,0 +1,379 @@
+//! Seal and open: what applications hold.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bulla_backend::{DekQuery, Instant, ScopeId};
+use bulla_core::{EnvelopeKey, Header, KeyId, OpenError, RecordContext, SealError};
+use zeroize::Zeroizing;
+
+use crate::budget::Admission;
+use crate::freshness::{Freshness, Opened};
+use crate::inner::Inner;
+use crate::lineage::Rotation;
+use crate::slot::{ScopeState, Slot};
+use crate::{Error, Phase};
+
+/// A record to seal (its plaintext) or to open (its envelope), and its context.
+pub type Item<'a> = (&'a [u8], &'a RecordContext);
+
+/// DEKs asked for in one read of the store.
+const LOAD_AT_ONCE: usize = 256;
+
+/// Seals and opens the records of one scope. Cheap to clone; keep it where the scope
+/// is used often.
+///
+/// With the key at hand, `seal` and `open` return without waiting, take no lock and
+/// allocate the output only. Otherwise they load the key: at most one read of the
+/// store and one KMS call, shared by everybody who waits for the same key, within the
+/// policy's `load_timeout`. Dropping a future stops the waiting, never the loading.
+#[derive(Clone)]
+pub struct Scope {
+    inner: Arc<Inner>,
+    state: Arc<ScopeState>,
+}
+
+impl Scope {
+    pub(crate) fn new(inner: Arc<Inner>, id: &ScopeId) -> Self {
+        let state = inner.scope_state(id);
+        Self { inner, state }
+    }
+
+    /// The scope's name.
+    pub fn id(&self) -> &ScopeId {
+        &self.state.id
+    }
+
+    /// Seals `plaintext` (at most 2^30 bytes) into a new `Vec`, 84 bytes longer.
+    ///
+    /// # Errors
+    /// [`Error::Seal`] for what is wrong with the call; anything else for what is
+    /// wrong with the keys.
+    pub async fn seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, Error> {
+        self.seal_by(plaintext.len(), |keys| keys.seal(plaintext, context)).await
+    }
+
+    /// Seals `plaintext` into the start of `out` and returns the length of the
+    /// envelope, 84 bytes more than the plaintext's.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub async fn seal_into(
+        &self,
+        plaintext: &[u8],
+        context: &RecordContext,
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
+        self.seal_by(plaintext.len(), |keys| keys.seal_into(plaintext, context, out)).await
+    }
+
+    /// Seals many records, all or none, in their order.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn seal_many(&self, items: &[Item<'_>]) -> Result<Vec<Vec<u8>>, Error> {
+        let mut sealed = Vec::with_capacity(items.len());
+        for (plaintext, context) in items {
+            sealed.push(self.seal(plaintext, context).await?);
+        }
+        Ok(sealed)
+    }
+
+    /// Opens `envelope` into a new `Vec`, and says whether the record is fresh.
+    ///
+    /// # Errors
+    /// [`Error::Open`] for what is wrong with the envelope or the context;
+    /// [`Error::UnknownKey`] if the scope has no such DEK; anything else for what is
+    /// wrong with the keys.
+    pub async fn open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
+        let (plaintext, freshness) =
+            self.open_by(envelope, |keys| keys.open(envelope, context)).await?;
+        Ok(Opened::new(plaintext, freshness))
+    }
+
+    /// Opens `envelope` into the start of `out` and returns the length of the
+    /// plaintext, 84 bytes less than the envelope's, and its freshness.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_into(
+        &self,
+        envelope: &[u8],
+        context: &RecordContext,
+        out: &mut [u8],
+    ) -> Result<(usize, Freshness), Error> {
+        self.open_by(envelope, |keys| keys.open_into(envelope, context, out)).await
+    }
+
+    /// Opens many records, each with a result of its own, in their order. Keys that
+    /// are not at hand are read from the store together and unwrapped concurrently.
+    pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
+        // Whatever fails here fails again below, for the records that it concerns.
+        let _ = self.prepare_to_open(items.iter().map(|(envelope, _)| *envelope)).await;
+        let mut opened = Vec::with_capacity(items.len());
+        for (envelope, context) in items {
+            opened.push(self.open(envelope, context).await);
+        }
+        opened
+    }
+
+    /// Seals a record again if its DEK seals no more; `None` if it is current.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`seal`](Self::seal).
+    pub async fn reseal(
+        &self,
+        envelope: &[u8],
+        context: &RecordContext,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let opened = self.open(envelope, context).await?;
+        let plaintext = Zeroizing::new(opened.plaintext);
+        if !opened.freshness.stale_dek {
+            return Ok(None);
+        }
+        self.seal(&plaintext, context).await.map(Some)
+    }
+
+    /// [`reseal`](Self::reseal) for many records, each with a result of its own.
+    pub async fn reseal_many(&self, items: &[Item<'_>]) -> Vec<Result<Option<Vec<u8>>, Error>> {
+        let _ = self.prepare_to_open(items.iter().map(|(envelope, _)| *envelope)).await;
+        let mut resealed = Vec::with_capacity(items.len());
+        for (envelope, context) in items {
+            resealed.push(self.reseal(envelope, context).await);
+        }
+        resealed
+    }
+
+    /// Has the key that seals at hand, so that [`try_seal`](Self::try_seal) works:
+    /// call it before a transaction that must not wait for a KMS. Makes the scope's
+    /// first DEK if it has none.
+    ///
+    /// # Errors
+    /// What loading the key failed with.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        self.load_active().await.map(drop)
+    }
+
+    /// Has the keys of all `envelopes` at hand, so that [`try_open`](Self::try_open)
+    /// works. Bytes that are no envelope are passed over.
+    ///
+    /// # Errors
+    /// What loading the first key that failed has failed with; the others are at hand.
+    pub async fn prepare_to_open<'a>(
+        &self,
+        envelopes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), Error> {
+        let mut missing: Vec<_> = envelopes
+            .into_iter()
+            .filter_map(|envelope| Header::parse(envelope).ok())
+            .map(|header| header.key_id)
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let now = self.inner.now();
+        missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
+        let mut outcome = Ok(());
+        for key_ids in missing.chunks(LOAD_AT_ONCE) {
+            let queries: Vec<_> = key_ids.iter().map(|key_id| self.query(*key_id)).collect();
+            for loaded in self.inner.load(&queries).await {
+                outcome = outcome.and(loaded.map(drop));
+            }
+        }
+        outcome
+    }
+
+    /// [`seal`](Self::seal) without waiting.
+    ///
+    /// # Errors
+    /// [`Error::NotWarm`] if the key is not at hand; otherwise as `seal`.
+    pub fn try_seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, Error> {
+        EnvelopeKey::sealed_len(plaintext.len())?;
+        self.seal_now(plaintext.len(), |keys| keys.seal(plaintext, context))
+            .unwrap_or(Err(Error::NotWarm))
+    }
+
+    /// [`open`](Self::open) without waiting.
+    ///
+    /// # Errors
+    /// [`Error::NotWarm`] if the key is not at hand; otherwise as `open`.
+    pub fn try_open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
+        let key_id = parse(envelope)?;
+        let (plaintext, freshness) = self
+            .open_now(&key_id, |keys| keys.open(envelope, context))
+            .unwrap_or(Err(Error::NotWarm))?;
+        Ok(Opened::new(plaintext, freshness))
+    }
+
+    /// Makes a new DEK version, or adopts the one that another process is making.
+    /// It seals as soon as every live process has acknowledged it and the policy's
+    /// `activation_delay` has passed; with one process and no delay that is at once.
+    ///
+    /// # Errors
+    /// What the store or the KMS failed with; the present version then goes on.
+    pub async fn rotate(&self) -> Result<Rotation, Error> {
+        self.inner.in_time(self.inner.rotate(self.id())).await
+    }
+
+    /// What the key that seals is doing.
+    pub fn phase(&self) -> Phase {
+        let current = self.state.current();
+        self.phase_of_slot(&DekQuery::Active(self.id().clone()), current.as_ref())
+    }
+
+    /// What the DEK `key_id` is doing.
+    pub fn phase_of(&self, key_id: KeyId) -> Phase {
+        self.phase_of_slot(&self.query(key_id), self.slot(&key_id).as_ref())
+    }
+
+    fn phase_of_slot(&self, query: &DekQuery, slot: Option<&Arc<Slot>>) -> Phase {
+        let now = self.inner.now();
+        match slot.filter(|slot| self.serves(slot, now)) {
+            Some(slot) if slot.is_refreshing() => Phase::Refreshing,
+            Some(slot) if slot.in_grace() => Phase::Grace,
+            Some(slot)
+                if !self.inner.may_seal(slot, now) || self.inner.seal_refusal(now).is_some() =>
+            {
+                Phase::OpenOnly
+            }
+            Some(_) => Phase::Warm,
+            None if self.inner.flights.contains(query) => Phase::Loading,
+            None if self.inner.remembered_failure(query).is_some() => Phase::Negative,
+            None => Phase::Absent,
+        }
+    }
+
+    async fn seal_by<T>(
+        &self,
+        len: usize,
+        mut seal: impl FnMut(&EnvelopeKey) -> Result<T, SealError>,
+    ) -> Result<T, Error> {
+        EnvelopeKey::sealed_len(len)?;
+        if let Some(sealed) = self.seal_now(len, &mut seal) {
+            return sealed;
+        }
+        self.inner
+            .in_time(async {
+                loop {
+                    self.load_active().await?;
+                    // The key may have been used up by others meanwhile.
+                    if let Some(sealed) = self.seal_now(len, &mut seal) {
+                        return sealed;
+                    }
+                }
+            })
+            .await
+    }
+
+    /// Seals with the key at hand; `None` if there is none that may seal.
+    #[inline]
+    fn seal_now<T>(
+        &self,
+        len: usize,
+        seal: impl FnOnce(&EnvelopeKey) -> Result<T, SealError>,
+    ) -> Option<Result<T, Error>> {
+        let inner = &*self.inner;
+        let now = inner.now();
+        if now.as_nanos() >= inner.seals_until.load(Ordering::Relaxed) {
+            return inner.seal_refusal(now).map(Err);
+        }
+        let slot = self.state.current();
+        let slot = slot.as_ref()?;
+        let keys = slot.keys();
+        let keys = keys.as_ref()?;
+        if !inner.is_valid(&slot.kek, now) || !slot.seals() || now >= slot.seals_until {
+            return None;
+        }
+        match slot.budget.take(len as u64, &inner.policy) {
+            Admission::Admitted => {}
+            Admission::AdmittedAndStage => self.inner.stage_successor(slot),
+            Admission::Refused => return None,
+        }
+        let sealed = seal(keys);
+        if slot.wants_attention(now) {
+            self.inner.attend(slot, now);
+        }
+        Some(sealed.map_err(Error::from))
+    }
+
+    async fn open_by<T>(
+        &self,
+        envelope: &[u8],
+        mut open: impl FnMut(&EnvelopeKey) -> Result<T, OpenError>,
+    ) -> Result<(T, Freshness), Error> {
+        let key_id = parse(envelope)?;
+        if let Some(opened) = self.open_now(&key_id, &mut open) {
+            return opened;
+        }
+        self.inner
+            .in_time(async {
+                loop {
+                    let query = self.query(key_id);
+                    self.inner.load(&[query]).await.pop().unwrap_or(Err(Error::Closed))?;
+                    // The key may have been evicted again meanwhile.
+                    if let Some(opened) = self.open_now(&key_id, &mut open) {
+                        return opened;
+                    }
+                }
+            })
+            .await
+    }
+
+    /// Opens with the key at hand; `None` if there is none.
+    #[inline]
+    fn open_now<T>(
+        &self,
+        key_id: &KeyId,
+        open: impl FnOnce(&EnvelopeKey) -> Result<T, OpenError>,
+    ) -> Option<Result<(T, Freshness), Error>> {
+        let now = self.inner.now();
+        let recent = self.state.recent();
+        let cached;
+        let slot = match recent.iter().find(|slot| slot.key_id == *key_id) {
+            Some(slot) => slot,
+            None => {
+                cached = self.slot(key_id)?;
+                self.state.remember(&cached);
+                &cached
+            }
+        };
+        let keys = slot.keys();
+        let keys = keys.as_ref()?;
+        if !self.inner.is_valid(&slot.kek, now) {
+            return None;
+        }
+        let opened = open(keys);
+        if slot.wants_attention(now) {
+            self.inner.attend(slot, now);
+        }
+        Some(opened.map(|opened| (opened, slot.freshness())).map_err(Error::from))
+    }
+
+    async fn load_active(&self) -> Result<Arc<Slot>, Error> {
+        let query = DekQuery::Active(self.id().clone());
+        self.inner.load(&[query]).await.pop().unwrap_or(Err(Error::Closed))
+    }
+
+    fn query(&self, key_id: KeyId) -> DekQuery {
+        DekQuery::Key { scope: self.id().clone(), key_id }
+    }
+
+    /// The cached slot of `key_id`, if it is one of this scope's.
+    fn slot(&self, key_id: &KeyId) -> Option<Arc<Slot>> {
+        self.inner.slot(key_id).filter(|slot| slot.scope.id == self.state.id)
+    }
+
+    fn serves(&self, slot: &Slot, now: Instant) -> bool {
+        slot.has_keys() && self.inner.is_valid(&slot.kek, now)
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({}, {:?})", self.id(), self.phase())
+    }
+}
+
+fn parse(envelope: &[u8]) -> Result<KeyId, Error> {
+    Ok(Header::parse(envelope).map_err(OpenError::from)?.key_id)
+}

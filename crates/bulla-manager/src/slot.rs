@@ -1,0 +1,301 @@
+//! Slots: the one owner of a cached DEK's secrets.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use bulla_backend::{DekRecord, DekState, Instant, KekVersion, ScopeId};
+use bulla_core::{DekVersion, EnvelopeKey, KeyId};
+
+use crate::budget::Budget;
+use crate::freshness::Freshness;
+use crate::kek::KekHandle;
+
+/// The state of one scope that its handles and its slots share. It is reached from
+/// both, and lives as long as any of them.
+pub(crate) struct ScopeState {
+    pub(crate) id: ScopeId,
+    /// The slot that seals.
+    current: ArcSwapOption<Slot>,
+    /// Slots seen last, newest first: found by comparing, without hashing.
+    recent: ArcSwap<Vec<Arc<Slot>>>,
+    changing: Mutex<()>,
+}
+
+/// Slots that a scope finds without asking the cache.
+const RECENT_MAX: usize = 16;
+
+impl ScopeState {
+    pub(crate) fn new(id: ScopeId) -> Self {
+        let recent = ArcSwap::from_pointee(Vec::new());
+        Self { id, current: ArcSwapOption::empty(), recent, changing: Mutex::default() }
+    }
+
+    #[inline]
+    pub(crate) fn current(&self) -> Guard<Option<Arc<Slot>>> {
+        self.current.load()
+    }
+
+    #[inline]
+    pub(crate) fn recent(&self) -> Guard<Arc<Vec<Arc<Slot>>>> {
+        self.recent.load()
+    }
+
+    /// Puts `slot` in front of the recent ones.
+    pub(crate) fn remember(&self, slot: &Arc<Slot>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.load();
+        let others = recent.iter().filter(|other| other.key_id != slot.key_id);
+        let updated = [slot].into_iter().chain(others).take(RECENT_MAX).cloned().collect();
+        self.recent.store(Arc::new(updated));
+    }
+
+    /// Makes `slot` the one that seals, unless a newer version does already.
+    pub(crate) fn seal_with(&self, slot: &Arc<Slot>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = self.current.load().as_ref().is_some_and(|current| {
+            current.version > slot.version && current.seals() && current.has_keys()
+        });
+        if !newer {
+            self.current.store(Some(Arc::clone(slot)));
+        }
+    }
+
+    /// Stops sealing with `slot`.
+    pub(crate) fn stop_sealing_with(&self, slot: &Slot) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.current.load().as_ref().is_some_and(|current| std::ptr::eq(&**current, slot)) {
+            self.current.store(None);
+        }
+    }
+
+    /// Lets go of `slot`, so that neither keeps the other alive.
+    fn forget(&self, slot: &Slot) {
+        self.stop_sealing_with(slot);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.load();
+        if recent.iter().any(|other| std::ptr::eq(&**other, slot)) {
+            let others = recent.iter().filter(|other| !std::ptr::eq(&***other, slot));
+            self.recent.store(Arc::new(others.cloned().collect()));
+        }
+    }
+}
+
+/// One cached DEK. Everything but `keys` is public knowledge.
+pub(crate) struct Slot {
+    pub(crate) scope: Arc<ScopeState>,
+    pub(crate) key_id: KeyId,
+    pub(crate) version: DekVersion,
+    pub(crate) kek: Arc<KekHandle>,
+    pub(crate) budget: Arc<Budget>,
+    /// Wiped when the last operation that uses them ends.
+    keys: ArcSwapOption<EnvelopeKey>,
+    /// A [`DekState`] by its place in [`STATES`].
+    state: AtomicU8,
+    /// Whether a refresh failed for a reason that may pass.
+    grace: AtomicBool,
+    refreshing: AtomicBool,
+    /// When it is too old to seal.
+    pub(crate) seals_until: Instant,
+    /// When its successor is to be made: at half of its age.
+    pub(crate) stages_at: Instant,
+    /// When it is to be refreshed, in nanoseconds.
+    refresh_at: AtomicU64,
+    /// When an operation should look after more than itself, in nanoseconds.
+    attention_at: AtomicU64,
+    /// When it was last used, to about the second, in nanoseconds.
+    used_at: AtomicU64,
+    /// When a rewrap may be tried, in nanoseconds.
+    rewrap_at: AtomicU64,
+    wrapped_by: ArcSwap<KekVersion>,
+    /// Generation of the KEK for which `stale_kek` was last worked out.
+    kek_generation: AtomicU64,
+    stale_kek: AtomicBool,
+}
+
+const STATES: [DekState; 6] = [
+    DekState::Pending,
+    DekState::Active,
+    DekState::DecryptOnly,
+    DekState::Disabled,
+    DekState::Shredded,
+    DekState::Final,
+];
+
+/// Operations look after more than themselves about this often.
+const ATTENTION_EVERY: Duration = Duration::from_secs(1);
+/// A failed rewrap or refresh is not tried again before.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// What a new [`Slot`] is made of.
+pub(crate) struct NewSlot<'a> {
+    pub(crate) scope: Arc<ScopeState>,
+    pub(crate) record: &'a DekRecord,
+    pub(crate) kek: Arc<KekHandle>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) keys: EnvelopeKey,
+    pub(crate) wrapped_by: KekVersion,
+    /// When the fetch began.
+    pub(crate) began: Instant,
+    pub(crate) refresh_after: Duration,
+    pub(crate) age_max: Duration,
+}
+
+impl Slot {
+    pub(crate) fn new(new: NewSlot<'_>) -> Self {
+        let slot = Self {
+            scope: new.scope,
+            key_id: new.record.key_id,
+            version: new.record.version,
+            kek: new.kek,
+            budget: new.budget,
+            keys: ArcSwapOption::from_pointee(new.keys),
+            state: AtomicU8::new(0),
+            grace: AtomicBool::new(false),
+            refreshing: AtomicBool::new(false),
+            seals_until: new.began.after(new.age_max.saturating_sub(new.record.age)),
+            stages_at: new.began.after((new.age_max / 2).saturating_sub(new.record.age)),
+            refresh_at: AtomicU64::new(new.began.after(new.refresh_after).as_nanos()),
+            attention_at: AtomicU64::new(0),
+            used_at: AtomicU64::new(new.began.as_nanos()),
+            rewrap_at: AtomicU64::new(0),
+            wrapped_by: ArcSwap::from_pointee(new.wrapped_by),
+            kek_generation: AtomicU64::new(0),
+            stale_kek: AtomicBool::new(false),
+        };
+        slot.set_state(new.record.state);
+        slot.compare_kek();
+        slot
+    }
+
+    /// The keys, unless the slot is wiped.
+    #[inline]
+    pub(crate) fn keys(&self) -> Guard<Option<Arc<EnvelopeKey>>> {
+        self.keys.load()
+    }
+
+    pub(crate) fn has_keys(&self) -> bool {
+        self.keys.load().is_some()
+    }
+
+    /// Lets go of the keys and of the scope. Returns whether there were keys.
+    pub(crate) fn wipe(&self) -> bool {
+        let had = self.keys.swap(None).is_some();
+        self.scope.forget(self);
+        had
+    }
+
+    pub(crate) fn state(&self) -> DekState {
+        STATES[usize::from(self.state.load(Ordering::Relaxed)) % STATES.len()]
+    }
+
+    pub(crate) fn set_state(&self, state: DekState) {
+        let place = STATES.iter().position(|known| *known == state).unwrap_or(STATES.len() - 1);
+        self.state.store(place as u8, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn seals(&self) -> bool {
+        self.state() == DekState::Active
+    }
+
+    #[inline]
+    pub(crate) fn freshness(&self) -> Freshness {
+        Freshness {
+            stale_dek: self.state() == DekState::DecryptOnly,
+            stale_kek: self.stale_kek.load(Ordering::Relaxed),
+        }
+    }
+
+    /// True about once a second, for one caller; and whenever the KEK has changed.
+    #[inline]
+    pub(crate) fn wants_attention(&self, now: Instant) -> bool {
+        now.as_nanos() >= self.attention_at.load(Ordering::Relaxed)
+            || self.kek.generation() != self.kek_generation.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn attend(&self, now: Instant) {
+        self.attention_at.store(now.after(ATTENTION_EVERY).as_nanos(), Ordering::Relaxed);
+        self.used_at.store(now.as_nanos(), Ordering::Relaxed);
+        self.compare_kek();
+    }
+
+    pub(crate) fn used_at(&self) -> Instant {
+        Instant::from_nanos(self.used_at.load(Ordering::Relaxed))
+    }
+
+    /// True for one caller once a refresh is due; it is then not due again before a
+    /// while, whatever becomes of it.
+    pub(crate) fn take_refresh(&self, now: Instant) -> bool {
+        take_if_due(&self.refresh_at, now)
+    }
+
+    /// True for one caller once a rewrap is due.
+    pub(crate) fn take_rewrap(&self, now: Instant) -> bool {
+        self.stale_kek.load(Ordering::Relaxed) && take_if_due(&self.rewrap_at, now)
+    }
+
+    pub(crate) fn refresh_started(&self) {
+        self.refreshing.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refresh_succeeded(&self, next: Instant) {
+        self.refresh_at.store(next.as_nanos(), Ordering::Relaxed);
+        self.refreshing.store(false, Ordering::Relaxed);
+        self.grace.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refresh_failed(&self) {
+        self.refreshing.store(false, Ordering::Relaxed);
+        self.grace.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_refreshing(&self) -> bool {
+        self.refreshing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn in_grace(&self) -> bool {
+        self.grace.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_wrapped_by(&self, version: KekVersion) {
+        self.wrapped_by.store(Arc::new(version));
+        self.compare_kek();
+    }
+
+    pub(crate) fn wrapped_by(&self) -> KekVersion {
+        (**self.wrapped_by.load()).clone()
+    }
+
+    /// Works out whether the wrap is behind its KEK. An unknown version on either
+    /// side is no ground to say so.
+    fn compare_kek(&self) {
+        let generation = self.kek.generation();
+        let stale = match (self.wrapped_by.load().label(), self.kek.current()) {
+            (Some(wrapped_by), Some(current)) => *wrapped_by != *current,
+            _ => false,
+        };
+        self.stale_kek.store(stale, Ordering::Relaxed);
+        self.kek_generation.store(generation, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("scope", &self.scope.id)
+            .field("version", &self.version)
+            .field("state", &self.state())
+            .field("warm", &self.has_keys())
+            .finish_non_exhaustive()
+    }
+}
+
+fn take_if_due(due: &AtomicU64, now: Instant) -> bool {
+    let at = due.load(Ordering::Relaxed);
+    let again = now.after(RETRY_AFTER).as_nanos();
+    now.as_nanos() >= at
+        && due.compare_exchange(at, again, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}

@@ -1,0 +1,48 @@
+//! Exact counts of what cost something.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Declares the counters and their snapshot.
+macro_rules! stats {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// Counts since the manager started, of this process alone.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct Stats { $($(#[$doc])* pub $name: u64,)+ }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)+ }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.0.load(Ordering::Relaxed),)+ }
+            }
+        }
+    };
+}
+
+stats! {
+    /// Calls of the KMS, failed ones included.
+    kms_calls,
+    /// Reads of DEKs in the key store.
+    store_reads,
+    /// DEKs unwrapped into the cache.
+    loads,
+    /// DEK versions that this process has made.
+    created,
+    /// DEKs evicted, for whatever reason.
+    evictions,
+    /// Wraps renewed.
+    rewraps,
+    /// Rewraps that failed or were refused; the old wrap stays.
+    rewrap_failures,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

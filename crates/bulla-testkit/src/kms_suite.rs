@@ -1,0 +1,195 @@
+//! Conformance of a KMS backend: what [`KeyWrapper`], [`KeyInspector`] and
+//! [`KeyAdmin`](bulla_backend::KeyAdmin) promise, as tests.
+//!
+//! Describe your backend by a [`KmsFixture`] and let [`kms_conformance_tests!`] make
+//! one Tokio test of each case:
+//!
+//! ```ignore
+//! mod conformance {
+//!     bulla_testkit::kms_conformance_tests!(super::MyFixture::start().await);
+//! }
+//! ```
+//!
+//! Each case is a public function too. It takes a fixture of its own, as it may
+//! leave keys disabled or destroyed, returns when all is well and panics with a
+//! sentence otherwise. A case about an ability that the backend does not have
+//! ([`Unsupported`](KmsErrorKind::Unsupported)) ends where that shows.
+//!
+//! [`kms_conformance_tests!`]: crate::kms_conformance_tests
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "assertions are what a conformance suite is for"
+)]
+
+mod blobs;
+mod data_path;
+mod life_cycle;
+mod robustness;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bulla_backend::{
+    GenerateRequest, GeneratedKey, Kek, KeyAdmin, KeyInspector, KeyWrapper, KmsError,
+    KmsErrorKind, UnwrapRequest, UnwrappedKey, WrappedKey,
+};
+use bulla_core::{DataKey, DekVersion, KmsContext, ScopeContext};
+
+pub use blobs::{
+    blobs_of_other_lengths_are_refused, blobs_that_name_another_kek_are_refused,
+    changed_blobs_are_refused, foreign_blobs_are_refused_under_our_name,
+};
+pub use data_path::{
+    contexts_must_match, generated_keys_unwrap, keks_do_not_open_each_others_wraps,
+    versions_are_reported_as_promised, wrapped_keys_unwrap,
+};
+pub use life_cycle::{
+    a_destroyed_version_is_gone, a_disabled_key_does_nothing, a_disabled_version_does_not_unwrap,
+    administration_is_idempotent, describe_names_the_key, rewrap_moves_to_the_current_version,
+    rotation_keeps_old_wraps, the_current_version_is_protected, unknown_versions_are_not_found,
+};
+pub use robustness::{
+    an_outage_is_retryable_and_ends, cancelled_administration_leaves_a_whole_key,
+    cancelled_calls_leave_nothing_behind, concurrent_calls_are_independent,
+    debug_and_errors_show_no_key,
+};
+
+/// One backend, set up for one case.
+#[async_trait]
+pub trait KmsFixture: Send + Sync {
+    /// The KEK under test: enabled, with a single version unless your backend cannot
+    /// start so.
+    fn kek(&self) -> Arc<dyn Kek>;
+
+    /// Another KEK of the same backend, with key material and name of its own.
+    fn other_kek(&self) -> Arc<dyn Kek>;
+
+    /// Administration of the KEK under test; `None` leaves out the cases about
+    /// rotation and states.
+    fn admin(&self) -> Option<Arc<dyn KeyAdmin>>;
+
+    /// Cuts the backend off from its KMS (`false`), or ends that (`true`). Returns
+    /// whether it could; where it cannot, the cases about outages are left out.
+    async fn set_reachable(&self, reachable: bool) -> bool;
+}
+
+/// Makes one `#[tokio::test]` of each case of [`kms_suite`](crate::kms_suite), each
+/// with the fixture that the expression makes; it may `.await`. The calling crate
+/// needs `tokio` with `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! kms_conformance_tests {
+    ($fixture:expr) => {
+        $crate::kms_conformance_tests! { @each $fixture;
+            a_destroyed_version_is_gone
+            a_disabled_key_does_nothing
+            a_disabled_version_does_not_unwrap
+            administration_is_idempotent
+            an_outage_is_retryable_and_ends
+            blobs_of_other_lengths_are_refused
+            blobs_that_name_another_kek_are_refused
+            cancelled_administration_leaves_a_whole_key
+            cancelled_calls_leave_nothing_behind
+            changed_blobs_are_refused
+            concurrent_calls_are_independent
+            contexts_must_match
+            debug_and_errors_show_no_key
+            describe_names_the_key
+            foreign_blobs_are_refused_under_our_name
+            generated_keys_unwrap
+            keks_do_not_open_each_others_wraps
+            rewrap_moves_to_the_current_version
+            rotation_keeps_old_wraps
+            the_current_version_is_protected
+            unknown_versions_are_not_found
+            versions_are_reported_as_promised
+            wrapped_keys_unwrap
+        }
+    };
+    (@each $fixture:expr; $($case:ident)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let fixture = $fixture;
+            $crate::kms_suite::$case(&fixture).await;
+        }
+    )+};
+}
+
+/// The context of most cases.
+fn context() -> KmsContext {
+    context_of(&[("tenant", "t-1"), ("purpose", "orders")], 1)
+}
+
+fn context_of(pairs: &[(&str, &str)], version: u32) -> KmsContext {
+    let scope = ScopeContext::new(pairs.iter().copied()).expect("a context within the limits");
+    scope.kms_context(DekVersion::new(version).expect("a version above zero"))
+}
+
+async fn generate(kek: &dyn Kek, context: &KmsContext) -> GeneratedKey {
+    let generated = kek.generate_data_key(GenerateRequest::new(context)).await;
+    generated.unwrap_or_else(|error| panic!("generate_data_key failed: {error}"))
+}
+
+async fn unwrap(
+    kek: &dyn Kek,
+    wrapped: &WrappedKey,
+    context: &KmsContext,
+) -> Result<UnwrappedKey, KmsError> {
+    kek.unwrap_key(UnwrapRequest::new(wrapped, context)).await
+}
+
+/// Unwraps, and demands that `expected` comes out.
+async fn assert_unwraps(
+    kek: &dyn Kek,
+    wrapped: &WrappedKey,
+    context: &KmsContext,
+    expected: &DataKey,
+) -> UnwrappedKey {
+    let unwrapped = unwrap(kek, wrapped, context).await;
+    let unwrapped = unwrapped.unwrap_or_else(|error| panic!("{wrapped:?} does not unwrap: {error}"));
+    assert!(unwrapped.data_key == *expected, "{wrapped:?} unwraps to another key");
+    unwrapped
+}
+
+/// Demands that a call failed in one of these ways.
+fn assert_fails<T>(result: Result<T, KmsError>, kinds: &[KmsErrorKind], what: &str) {
+    match result {
+        Ok(_) => panic!("{what} succeeded; expected one of {kinds:?}"),
+        Err(error) => {
+            assert!(kinds.contains(&error.kind()), "{what}: expected one of {kinds:?}, got {error}");
+        }
+    }
+}
+
+/// The answer of an administrator, `None` where the backend cannot do this at all.
+fn supported<T>(result: Result<T, KmsError>) -> Option<T> {
+    match result {
+        Ok(answer) => Some(answer),
+        Err(error) if error.kind() == KmsErrorKind::Unsupported => None,
+        Err(error) => panic!("administration failed: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A case that the macro forgets would never run.
+    #[test]
+    fn the_macro_lists_every_case() {
+        let sources = [
+            include_str!("kms_suite/blobs.rs"),
+            include_str!("kms_suite/data_path.rs"),
+            include_str!("kms_suite/life_cycle.rs"),
+            include_str!("kms_suite/robustness.rs"),
+        ];
+        let mut cases: Vec<_> = sources
+            .iter()
+            .flat_map(|source| source.lines())
+            .filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next())
+            .collect();
+        cases.sort_unstable();
+        let this = include_str!("kms_suite.rs");
+        let listed = this.split_once("@each $fixture;\n").unwrap().1.split_once('}').unwrap().0;
+        assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), cases);
+    }
+}

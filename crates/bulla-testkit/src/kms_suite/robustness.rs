@@ -1,0 +1,167 @@
+//! Outages, cancelled and concurrent calls, and what must never be printed.
+
+use std::error::Error;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bulla_backend::{
+    GenerateRequest, KmsError, RewrapRequest, UnwrapRequest, WrapRequest,
+};
+use bulla_core::DataKey;
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
+use tokio::task::JoinSet;
+
+use super::{KmsFixture, assert_unwraps, context, context_of, generate, supported, unwrap};
+
+/// Calls that run at once.
+const CONCURRENT_CALLS: usize = 200;
+
+/// Calls fail with an error that says "try again" while the KMS cannot be reached,
+/// and work once it can.
+pub async fn an_outage_is_retryable_and_ends(fixture: &dyn KmsFixture) {
+    let (kek, context) = (fixture.kek(), context());
+    let generated = generate(&*kek, &context).await;
+    if !fixture.set_reachable(false).await {
+        return;
+    }
+    let errors: [KmsError; 4] = [
+        kek.generate_data_key(GenerateRequest::new(&context)).await.expect_err("no KMS"),
+        kek.wrap_key(WrapRequest::new(&generated.data_key, &context)).await.expect_err("no KMS"),
+        unwrap(&*kek, &generated.wrapped, &context).await.expect_err("no KMS"),
+        kek.describe().await.expect_err("no KMS"),
+    ];
+    for error in errors {
+        assert!(error.kind().is_retryable(), "an outage must be retryable: {error}");
+    }
+    assert!(fixture.set_reachable(true).await, "a fixture that cuts off must reconnect");
+    assert_unwraps(&*kek, &generated.wrapped, &context, &generated.data_key).await;
+}
+
+/// Calls that are dropped after some polls leave no lock held: the next one works.
+pub async fn cancelled_calls_leave_nothing_behind(fixture: &dyn KmsFixture) {
+    let (kek, context) = (fixture.kek(), context());
+    let generated = generate(&*kek, &context).await;
+    for polls in 0..12 {
+        let wrapped = &generated.wrapped;
+        give_up_after(polls, kek.generate_data_key(GenerateRequest::new(&context))).await;
+        let request = WrapRequest::new(&generated.data_key, &context);
+        give_up_after(polls, kek.wrap_key(request)).await;
+        give_up_after(polls, kek.unwrap_key(UnwrapRequest::new(wrapped, &context))).await;
+        give_up_after(polls, kek.rewrap_key(RewrapRequest::new(wrapped, &context))).await;
+        give_up_after(polls, kek.describe()).await;
+        assert_unwraps(&*kek, wrapped, &context, &generated.data_key).await;
+    }
+}
+
+/// Rotations that are dropped half-way have happened or have not; the key is whole,
+/// the next rotation works and every wrap made before unwraps.
+pub async fn cancelled_administration_leaves_a_whole_key(fixture: &dyn KmsFixture) {
+    let (kek, context) = (fixture.kek(), context());
+    let Some(admin) = fixture.admin() else { return };
+    let mut generated = vec![generate(&*kek, &context).await];
+    let before = kek.describe().await.expect("describe").versions.len();
+    const ROUNDS: usize = 12;
+    for polls in 0..ROUNDS {
+        give_up_after(polls, admin.rotate()).await;
+        if supported(admin.rotate().await).is_none() {
+            return;
+        }
+        generated.push(generate(&*kek, &context).await);
+        for old in &generated {
+            assert_unwraps(&*kek, &old.wrapped, &context, &old.data_key).await;
+        }
+    }
+    let added = kek.describe().await.expect("describe").versions.len() - before;
+    let possible = ROUNDS..=2 * ROUNDS;
+    assert!(added == 0 || possible.contains(&added), "{added} versions, expected {possible:?}");
+}
+
+/// Two hundred calls at once, each with a context of its own, do not get in each
+/// other's way.
+pub async fn concurrent_calls_are_independent(fixture: &dyn KmsFixture) {
+    let kek = fixture.kek();
+    let mut calls = JoinSet::new();
+    for call in 0..CONCURRENT_CALLS {
+        let kek = Arc::clone(&kek);
+        calls.spawn(async move {
+            let context = context_of(&[("tenant", &format!("t-{call}"))], 1);
+            let generated = generate(&*kek, &context).await;
+            let rewrapped = kek.rewrap_key(RewrapRequest::new(&generated.wrapped, &context)).await;
+            let rewrapped = rewrapped.unwrap_or_else(|error| panic!("call {call}: {error}"));
+            assert_unwraps(&*kek, &rewrapped, &context, &generated.data_key).await;
+            generated.data_key
+        });
+    }
+    let keys = calls.join_all().await;
+    assert_eq!(keys.len(), CONCURRENT_CALLS);
+    for (at, key) in keys.iter().enumerate() {
+        assert!(!keys[..at].contains(key), "one data key was generated twice");
+    }
+}
+
+/// No key appears in what `Debug` and errors show, in hexadecimal, base64 or as a
+/// list of numbers.
+pub async fn debug_and_errors_show_no_key(fixture: &dyn KmsFixture) {
+    let (kek, context) = (fixture.kek(), context());
+    let generated = generate(&*kek, &context).await;
+    let unwrapped = unwrap(&*kek, &generated.wrapped, &context).await.expect("unwrap");
+    let request = WrapRequest::new(&generated.data_key, &context);
+    let mut shown = vec![
+        format!("{kek:?} {kek:#?} {request:?} {generated:?} {generated:#?}"),
+        format!("{unwrapped:?} {unwrapped:#?}"),
+    ];
+    let mut broken = generated.wrapped.clone();
+    broken.blob.reverse();
+    let elsewhere = context_of(&[("tenant", "t-2")], 1);
+    let failures = [
+        unwrap(&*kek, &broken, &context).await,
+        unwrap(&*kek, &generated.wrapped, &elsewhere).await,
+    ];
+    for failure in failures {
+        let error = failure.expect_err("not what was wrapped");
+        shown.push(format!("{error} {error:?} {error:#?}"));
+        let mut source = error.source();
+        while let Some(error) = source {
+            shown.push(format!("{error} {error:?}"));
+            source = error.source();
+        }
+    }
+    if let Some(admin) = fixture.admin() {
+        shown.push(format!("{admin:?} {admin:#?}"));
+    }
+    for text in &mut shown {
+        text.retain(|character| !character.is_whitespace());
+    }
+    for form in spellings(&generated.data_key) {
+        for text in &shown {
+            assert!(!text.contains(&form), "a data key is shown as {form} in: {text}");
+        }
+    }
+}
+
+/// How the middle of a key would look if it were printed, without white space.
+fn spellings(key: &DataKey) -> [String; 5] {
+    // Base64 of a part is part of the base64 if it starts at a multiple of three.
+    let part = &key.expose_secret()[6..24];
+    let numbers: Vec<_> = part.iter().map(u8::to_string).collect();
+    [
+        HEXLOWER.encode(part),
+        HEXUPPER.encode(part),
+        BASE64_NOPAD.encode(part),
+        BASE64URL_NOPAD.encode(part),
+        numbers.join(","),
+    ]
+}
+
+/// Polls a call so many times, with other tasks in between, then drops it.
+async fn give_up_after<T>(polls: usize, call: impl Future<Output = T>) {
+    let mut call = pin!(call);
+    for _ in 0..polls {
+        let polled = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context)));
+        if polled.await.is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
