@@ -8,11 +8,11 @@
 //! ```
 //! use std::sync::Arc;
 //! use bulla_core::RecordContext;
-//! use bulla_manager::{Manager, MemoryKeyStore, Profile, blocking};
+//! use bulla_manager::{Manager, MemoryKeyStore, Profile, SystemClock, blocking};
 //! use bulla_testkit::TestKms;
 //!
 //! let kek = Arc::new(TestKms::new("example"));
-//! let store = Arc::new(MemoryKeyStore::new()?);
+//! let store = Arc::new(MemoryKeyStore::new(Arc::new(SystemClock))?);
 //! let builder = Manager::builder(Profile::Development, kek, store);
 //! let manager = blocking::Manager::start(builder)?;
 //!

@@ -14,6 +14,7 @@ use bulla_core::DekVersion;
 
 use crate::Error;
 use crate::inner::Inner;
+use crate::load::Dek;
 use crate::slot::Slot;
 
 /// How long a claim holds: longer than making a key takes, short enough that nobody
@@ -88,30 +89,25 @@ impl Inner {
     }
 
     async fn make(&self, scope: &ScopeId, version: DekVersion) -> Result<bool, Error> {
-        let context = scope.context().kms_context(version);
         let permit = self.kms_permits.acquire().await.map_err(|_| Error::Closed)?;
-        let generated = self.kek.generate(&context).await?;
+        let generated = self.kek.generate(&scope.context().kms_context(version)).await?;
+        drop(permit);
         let key_id = generated.data_key.id(version, scope.context())?;
         drop(generated.data_key);
         // A wrap that does not unwrap would be found when records are lost already.
-        let unwrapped = self.kek.unwrap(&generated.wrapped, &context).await?;
-        drop(permit);
-        if unwrapped.data_key.id(version, scope.context())? != key_id {
-            return Err(Error::WrongKeyUnwrapped { key_id, kek: self.kek.id().clone() });
-        }
-        let dek = NewDek::new(
-            scope.clone(),
-            version,
-            key_id,
-            generated.wrapped,
-            self.policy.activation_delay,
-        );
-        let made = matches!(self.store.insert_dek(&dek).await?, Insertion::Stored(_));
-        if made {
-            self.counters.created.add_one();
-            tracing::info!(%scope, %version, %key_id, "made a data key");
-        }
-        Ok(made)
+        let (began, wrapped) = (self.now(), generated.wrapped);
+        let keys = self.prove(Dek { scope, version, key_id }, &wrapped).await?;
+        let delay = self.policy.activation_delay;
+        let dek = NewDek::new(scope.clone(), version, key_id, wrapped.clone(), delay);
+        let Insertion::Stored(state) = self.store.insert_dek(&dek).await? else {
+            return Ok(false);
+        };
+        self.counters.created.add_one();
+        tracing::info!(%scope, %version, %key_id, "made a data key");
+        let record =
+            DekRecord::new(scope.clone(), version, key_id, state, Duration::ZERO, Vec::new());
+        self.install(&record, keys, &wrapped, began)?;
+        Ok(true)
     }
 
     /// Has the successor of a half-used DEK made, in the background.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bulla_backend::{DekQuery, DekRecord, Instant, StoredWrap};
-use bulla_core::EnvelopeKey;
+use bulla_backend::{DekQuery, DekRecord, Instant, ScopeId, StoredWrap, WrappedKey};
+use bulla_core::{DekVersion, EnvelopeKey, KeyId};
 use futures_util::future::join_all;
 
 use crate::Error;
@@ -15,6 +15,14 @@ use crate::flights::Landing;
 use crate::inner::Inner;
 use crate::kek::KekHandle;
 use crate::slot::{NewSlot, Slot};
+
+/// Which DEK a wrap should hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Dek<'a> {
+    pub(crate) scope: &'a ScopeId,
+    pub(crate) version: DekVersion,
+    pub(crate) key_id: KeyId,
+}
 
 type SlotLanding = Landing<DekQuery, Result<Arc<Slot>, Error>>;
 
@@ -136,15 +144,26 @@ impl Inner {
             self.apply(&slot, record);
             return Ok(slot);
         }
-        let (keys, kek, wrap) = self.unwrap(record).await?;
+        let (keys, wrap) = self.unwrap(record).await?;
         self.counters.loads.add_one();
+        self.install(record, keys, &wrap.wrapped, began)
+    }
+
+    /// Puts keys that were proven to be those of `record` into the cache.
+    pub(crate) fn install(
+        &self,
+        record: &DekRecord,
+        keys: EnvelopeKey,
+        wrapped: &WrappedKey,
+        began: Instant,
+    ) -> Result<Arc<Slot>, Error> {
         let slot = Arc::new(Slot::new(NewSlot {
             scope: self.scope_state(&record.scope),
             record,
-            kek,
+            kek: self.kek_of(record.key_id, wrapped)?,
             budget: self.budget(record.key_id),
             keys,
-            wrapped_by: wrap.wrapped.kek_version.clone(),
+            wrapped_by: wrapped.kek_version.clone(),
             began,
             refresh_after: self.policy.refresh_after,
             age_max: self.policy.dek_age_max,
@@ -153,42 +172,48 @@ impl Inner {
         Ok(slot)
     }
 
-    /// Unwraps a DEK by the first of its wraps whose KEK is at hand, and checks that
-    /// it is the DEK that the record names.
+    /// Unwraps a DEK by the first of its wraps whose KEK is at hand.
     pub(crate) async fn unwrap<'a>(
         &self,
         record: &'a DekRecord,
-    ) -> Result<(EnvelopeKey, Arc<KekHandle>, &'a StoredWrap), Error> {
-        let (kek, wrap) = self.usable_wrap(record)?;
-        let context = record.scope.context().kms_context(record.version);
+    ) -> Result<(EnvelopeKey, &'a StoredWrap), Error> {
+        let wrap = self.usable_wrap(record)?;
+        let dek = Dek { scope: &record.scope, version: record.version, key_id: record.key_id };
+        Ok((self.prove(dek, &wrap.wrapped).await?, wrap))
+    }
+
+    /// Unwraps `wrapped` and checks that it holds `dek`: the key id that is derived
+    /// from what was unwrapped commits to the key, its version and its scope.
+    pub(crate) async fn prove(
+        &self,
+        dek: Dek<'_>,
+        wrapped: &WrappedKey,
+    ) -> Result<EnvelopeKey, Error> {
+        let kek = self.kek_of(dek.key_id, wrapped)?;
+        let scope = dek.scope.context();
         let permit = self.kms_permits.acquire().await.map_err(|_| Error::Closed)?;
         let began = self.now();
-        let unwrapped = kek.unwrap(&wrap.wrapped, &context).await?;
+        let unwrapped = kek.unwrap(wrapped, &scope.kms_context(dek.version)).await?;
         drop(permit);
-        let keys = EnvelopeKey::derive(
-            &unwrapped.data_key,
-            record.version,
-            record.scope.context(),
-            self.key_options,
-        )?;
-        if keys.key_id() != record.key_id {
-            let (key_id, kek) = (record.key_id, kek.id().clone());
-            tracing::error!(%key_id, %kek, "a wrapped data key is not the one that the store names");
+        let keys = EnvelopeKey::derive(&unwrapped.data_key, dek.version, scope, self.key_options)?;
+        if keys.key_id() != dek.key_id {
+            let (key_id, kek) = (dek.key_id, kek.id().clone());
+            tracing::error!(%key_id, %kek, "a wrap does not hold the data key that it should");
             return Err(Error::WrongKeyUnwrapped { key_id, kek });
         }
         kek.extend_validity(began.after(self.policy.revocation_deadline));
-        Ok((keys, kek, wrap))
+        Ok(keys)
+    }
+
+    fn kek_of(&self, key_id: KeyId, wrapped: &WrappedKey) -> Result<Arc<KekHandle>, Error> {
+        let kek = self.keks.get(&wrapped.kek).cloned();
+        kek.ok_or_else(|| Error::UnknownKek { key_id, kek: wrapped.kek.clone() })
     }
 
     /// The first wrap whose KEK this manager was given.
-    pub(crate) fn usable_wrap<'a>(
-        &self,
-        record: &'a DekRecord,
-    ) -> Result<(Arc<KekHandle>, &'a StoredWrap), Error> {
-        let usable = |wrap: &'a StoredWrap| {
-            self.keks.get(&wrap.wrapped.kek).map(|kek| (Arc::clone(kek), wrap))
-        };
-        record.wraps.iter().find_map(usable).ok_or_else(|| match record.wraps.first() {
+    pub(crate) fn usable_wrap<'a>(&self, record: &'a DekRecord) -> Result<&'a StoredWrap, Error> {
+        let usable = record.wraps.iter().find(|wrap| self.keks.contains_key(&wrap.wrapped.kek));
+        usable.ok_or_else(|| match record.wraps.first() {
             Some(wrap) => {
                 Error::UnknownKek { key_id: record.key_id, kek: wrap.wrapped.kek.clone() }
             }

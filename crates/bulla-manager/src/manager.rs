@@ -22,13 +22,13 @@ use crate::{Error, Policy, Profile, Scope, SystemClock, rewrap, upkeep};
 /// ```
 /// use std::sync::Arc;
 /// use bulla_core::RecordContext;
-/// use bulla_manager::{Manager, MemoryKeyStore, Profile};
+/// use bulla_manager::{Manager, MemoryKeyStore, Profile, SystemClock};
 /// use bulla_testkit::TestKms;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let kek = Arc::new(TestKms::new("example"));
-/// let store = Arc::new(MemoryKeyStore::new()?);
+/// let store = Arc::new(MemoryKeyStore::new(Arc::new(SystemClock))?);
 /// let manager = Manager::builder(Profile::Development, kek, store).start().await?;
 ///
 /// let orders = manager.scope("t-9f2c", "orders")?;

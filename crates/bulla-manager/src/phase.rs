@@ -24,6 +24,6 @@ pub enum Phase {
     Refreshing,
     /// Serves although the last refresh failed, until the revocation deadline.
     Grace,
-    /// Opens and does not seal.
+    /// Opens and does not seal, whatever else it is doing.
     OpenOnly,
 }

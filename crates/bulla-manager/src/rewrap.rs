@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bulla_backend::{DekQuery, WrapSwap, WrappedKey};
+use bulla_backend::{DekQuery, WrapSwap};
 use bulla_core::KeyId;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::Error;
 use crate::inner::Inner;
+use crate::load::Dek;
 use crate::slot::Slot;
 
 /// Rewraps that wait at most. What does not fit is asked for again by a later use.
@@ -93,20 +94,19 @@ impl Inner {
         let query = DekQuery::Key { scope: slot.scope.id.clone(), key_id: slot.key_id };
         let record = self.find(&[query]).await?.pop().flatten();
         let record = record.ok_or(Error::UnknownKey(slot.key_id))?;
-        let (kek, old) = self.usable_wrap(&record)?;
-        if old.wrapped.kek_version.label() == kek.current().as_deref() {
+        let old = self.usable_wrap(&record)?;
+        let kek = &slot.kek;
+        if old.wrapped.kek != *kek.id()
+            || old.wrapped.kek_version.label() == kek.current().as_deref()
+        {
             // Another process was faster.
             slot.set_wrapped_by(old.wrapped.kek_version.clone());
             return Ok(());
         }
         let context = record.scope.context().kms_context(record.version);
         let new = kek.rewrap(&old.wrapped, &context).await?;
-        let unwrapped = kek.unwrap(&new, &context).await?;
-        let same = unwrapped.data_key.id(record.version, record.scope.context())? == record.key_id;
-        if !same || new.blob.len() > WrappedKey::BLOB_BYTES_MAX {
-            let (key_id, kek) = (record.key_id, kek.id().clone());
-            return Err(Error::WrongKeyUnwrapped { key_id, kek });
-        }
+        let dek = Dek { scope: &record.scope, version: record.version, key_id: record.key_id };
+        drop(self.prove(dek, &new).await?);
         let version = new.kek_version.clone();
         let swap = WrapSwap::new(record.key_id, old.slot, old.rev, new);
         if self.store.replace_wrap(&swap).await? {

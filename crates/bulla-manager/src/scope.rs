@@ -229,13 +229,13 @@ impl Scope {
     fn phase_of_slot(&self, query: &DekQuery, slot: Option<&Arc<Slot>>) -> Phase {
         let now = self.inner.now();
         match slot.filter(|slot| self.serves(slot, now)) {
-            Some(slot) if slot.is_refreshing() => Phase::Refreshing,
-            Some(slot) if slot.in_grace() => Phase::Grace,
             Some(slot)
                 if !self.inner.may_seal(slot, now) || self.inner.seal_refusal(now).is_some() =>
             {
                 Phase::OpenOnly
             }
+            Some(slot) if slot.is_refreshing() => Phase::Refreshing,
+            Some(slot) if slot.in_grace() => Phase::Grace,
             Some(_) => Phase::Warm,
             None if self.inner.flights.contains(query) => Phase::Loading,
             None if self.inner.remembered_failure(query).is_some() => Phase::Negative,

@@ -1,12 +1,16 @@
 //! What tests of Bulla, of its backends and of applications are made of.
 //!
 //! - [`ManualClock`] stands still until a test moves it.
+//! - [`FaultyStore`] counts reads of a key store and fails on command.
 //! - [`TestKms`] is a strict KMS in memory that counts calls and fails on command.
 #![forbid(unsafe_code)]
 
 mod clock;
 mod kms;
 pub mod kms_suite;
+mod store;
+pub mod store_suite;
 
 pub use clock::{ManualClock, settle};
 pub use kms::{Lie, TestKms};
+pub use store::FaultyStore;
