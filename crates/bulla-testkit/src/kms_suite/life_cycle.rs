@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use bulla_backend::{
-    GenerateRequest, Kek, KekState, KekStatus, KmsErrorKind, RewrapRequest, WrapRequest,
-    WrappedKey,
+    GenerateRequest, Kek, KekState, KekStatus, KmsErrorKind, RewrapRequest, WrapRequest, WrappedKey,
 };
 
 use super::{KmsFixture, assert_fails, assert_unwraps, context, generate, supported, unwrap};

@@ -5,9 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bulla_backend::{
-    GenerateRequest, KmsError, RewrapRequest, UnwrapRequest, WrapRequest,
-};
+use bulla_backend::{GenerateRequest, KmsError, RewrapRequest, UnwrapRequest, WrapRequest};
 use bulla_core::DataKey;
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use tokio::task::JoinSet;

@@ -1,0 +1,83 @@
+//! Everything in one directory: no KMS, no server.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bulla_backend::{KmsError, StoreError};
+use bulla_local::{LocalKek, Unlock};
+use bulla_manager::{Error, Manager, Profile};
+use bulla_sql::SqliteKeyStore;
+
+/// A manager with the embedded KEK and a key store in SQLite, and both of them for
+/// whoever administers them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Embedded {
+    /// Gives out scopes.
+    pub manager: Manager,
+    /// Rotates, disables and destroys versions of the KEK.
+    pub kek: Arc<LocalKek>,
+    /// Holds the wrapped DEKs.
+    pub store: Arc<SqliteKeyStore>,
+}
+
+/// Why the embedded set-up did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbeddedError {
+    /// The directory could not be made.
+    #[error("the key directory {path} could not be made")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key file could not be opened or made.
+    #[error(transparent)]
+    Kek(#[from] KmsError),
+    /// The key store could not be opened or made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manager did not start.
+    #[error(transparent)]
+    Manager(#[from] Error),
+}
+
+/// Opens, or makes, a KEK (`kek.json`) and a key store (`keys.db`) in `directory`, and
+/// starts a manager on them in [`Profile::Development`].
+///
+/// For development, tests and single machines. **Losing the directory or the unlock
+/// secret is losing the data.** For production, give a KMS to [`Manager::builder`]; to
+/// run there with a local KEK all the same, open the parts yourself and say
+/// [`allow_local_kek`](bulla_manager::ManagerBuilder::allow_local_kek).
+///
+/// Call it inside a tokio runtime. Dropping the future leaves usable files or none.
+///
+/// # Errors
+/// [`EmbeddedError`], which names the part that failed.
+pub async fn open_embedded(
+    directory: impl AsRef<Path>,
+    unlock: Unlock,
+) -> Result<Embedded, EmbeddedError> {
+    let directory = directory.as_ref();
+    make_private(directory)
+        .map_err(|source| EmbeddedError::Directory { path: directory.to_owned(), source })?;
+    let kek = LocalKek::open_or_create(directory.join("kek.json"), "embedded", unlock).await?;
+    let kek = Arc::new(kek);
+    let store = Arc::new(SqliteKeyStore::open(directory.join("keys.db")).await?);
+    let manager =
+        Manager::builder(Profile::Development, kek.clone(), store.clone()).start().await?;
+    Ok(Embedded { manager, kek, store })
+}
+
+/// Makes the directory and what leads there; on Unix for the owner alone.
+fn make_private(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}

@@ -1,0 +1,110 @@
+//! Envelope encryption for the data-access layer.
+//!
+//! A service seals records on their way into its database and opens them on their way
+//! out. The records are sealed under *data keys* (DEKs), which this library makes,
+//! caches, versions and wipes; the DEKs are wrapped by a *key-encryption key* (KEK) in
+//! a KMS. Rotating the KEK re-wraps DEKs in the background and never touches data.
+//!
+//! Ten lines to the first seal, with the embedded KEK and SQLite:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let directory = dir.path().join("keys");
+//! use bulla::{RecordContext, local::Unlock};
+//!
+//! let unlock = Unlock::passphrase("correct horse battery staple".into());
+//! let bulla = bulla::open_embedded(&directory, unlock).await?;
+//! let people = bulla.manager.scope("t-9f2c", "people")?;
+//!
+//! let record = RecordContext::new([("table", "people"), ("column", "email"), ("row", "42")])?;
+//! let sealed = people.seal(b"ada@example.org", &record).await?;
+//! let opened = people.open(&sealed, &record).await?;
+//! assert_eq!(opened.plaintext, b"ada@example.org");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to go on
+//! - [`Manager`] and [`Scope`]: what applications hold.
+//! - [`RecordContext`]: what binds a record to its place.
+//! - [`Policy`]: every limit and interval, and how long a revoked key can live.
+//! - [`blocking`]: the same without async.
+//! - [`backend`]: the contracts, for those who write a KMS backend or a key store.
+#![cfg_attr(feature = "testing", doc = "- [`testing`]: a KMS and a clock for unit tests.")]
+//!
+//! # Features
+//! | feature | compiles in | default |
+//! |---|---|---|
+//! | `local` | the embedded KEK, `local` | yes |
+//! | `sqlite` | the key store over SQLite, `sqlite` | yes |
+//! | `aws-lc-rs` | the AEAD library AWS-LC | yes |
+//! | `rust-crypto` | the AEAD library of RustCrypto | no |
+//! | `testing` | `testing` | no |
+//!
+//! A feature chooses what is compiled in, never what it does.
+#![forbid(unsafe_code)]
+
+#[cfg(all(feature = "local", feature = "sqlite"))]
+mod embedded;
+
+#[cfg(all(feature = "local", feature = "sqlite"))]
+pub use embedded::{Embedded, EmbeddedError, open_embedded};
+
+pub use bulla_backend::{ScopeId, ScopeIdError};
+pub use bulla_core::{
+    Codec, ContextError, DekVersion, Header, HeaderError, KeyError, KeyId, KeyOptions, Kind,
+    Library, NonceMode, OpenError, RecordContext, SealError, Suite,
+};
+pub use bulla_manager::{
+    Error, Freshness, Item, Manager, ManagerBuilder, MemoryKeyStore, Opened, Phase, Policy,
+    Profile, Rotation, Scope, Stats, SystemClock, blocking,
+};
+
+/// The contracts that KMS backends and key stores implement.
+pub mod backend {
+    pub use bulla_backend::*;
+    pub use bulla_core::{DataKey, KmsContext, ScopeContext};
+}
+
+/// The embedded KEK.
+#[cfg(feature = "local")]
+pub mod local {
+    pub use bulla_local::*;
+}
+
+/// The key store over SQLite.
+#[cfg(feature = "sqlite")]
+pub mod sqlite {
+    pub use bulla_sql::*;
+}
+
+/// For the unit tests of applications: a strict KMS in memory that fails on command,
+/// and a clock that tests move by hand.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{sync::Arc, time::Duration};
+/// use bulla::testing::{ManualClock, TestKms};
+/// use bulla::{Manager, MemoryKeyStore, Profile, RecordContext};
+///
+/// let clock = Arc::new(ManualClock::new());
+/// let kms = Arc::new(TestKms::new("orders"));
+/// let store = Arc::new(MemoryKeyStore::new(clock.clone())?);
+/// let manager = Manager::builder(Profile::Development, kms.clone(), store)
+///     .clock(clock.clone())
+///     .start()
+///     .await?;
+/// let sealed = manager.scope("t-1", "orders")?.seal(b"x", &RecordContext::empty()).await?;
+/// assert_eq!(sealed.len(), 1 + 84);
+/// assert_eq!(kms.data_calls(), 2, "one to make the key, one to check its wrap");
+/// clock.advance(Duration::from_secs(3600));
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use bulla_testkit::*;
+}
