@@ -4,11 +4,11 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::aead::{Library, NONCE_LEN, TAG_LEN};
+use crate::aead::{AeadKey, Library, NONCE_LEN, TAG_LEN};
 use crate::context::{RecordContext, ScopeContext};
-use crate::error::{KeyError, OpenError, SealError};
+use crate::error::{HeaderError, KeyError, OpenError, SealError};
 use crate::limits::{ONE_SHOT_PLAINTEXT_BYTES_MAX, RECORD_CONTEXT_BYTES_MAX};
-use crate::nonce::{DerivedKeys, NonceMode, Reserved};
+use crate::nonce::{DerivedKeys, NonceMode};
 use crate::xaes::{PREFIX_LEN, XaesKey};
 use crate::{Codec, DataKey, DekVersion, Header, KeyId, Kind, Suite, kdf};
 
@@ -129,14 +129,15 @@ impl EnvelopeKey {
     /// until the envelope is opened.
     ///
     /// # Errors
-    /// [`OpenError::Truncated`] when there is no room for a header and a tag,
-    /// [`OpenError::TooLong`] above 2^30 bytes of plaintext.
+    /// [`HeaderError::TooShort`] and [`OpenError::Truncated`] when there is no room for
+    /// header and tag, [`OpenError::TooLong`] above 2^30 bytes of plaintext.
     pub fn opened_len(envelope: &[u8]) -> Result<usize, OpenError> {
-        let len = envelope.len().checked_sub(Self::OVERHEAD).ok_or(OpenError::Truncated)?;
-        if len > ONE_SHOT_PLAINTEXT_BYTES_MAX {
-            return Err(OpenError::TooLong);
+        match envelope.len() {
+            len if len < Header::LEN => Err(HeaderError::TooShort { len }.into()),
+            len if len < Self::OVERHEAD => Err(OpenError::Truncated),
+            len if len > Self::OVERHEAD + ONE_SHOT_PLAINTEXT_BYTES_MAX => Err(OpenError::TooLong),
+            len => Ok(len - Self::OVERHEAD),
         }
-        Ok(len)
     }
 
     /// Seals `plaintext` into a new `Vec`, of 84 bytes more.
@@ -166,8 +167,9 @@ impl EnvelopeKey {
         let needed = Self::sealed_len(plaintext.len())?;
         let len = out.len();
         let out = out.get_mut(..needed).ok_or(SealError::BufferTooSmall { len, needed })?;
-        let reserved = self.derived.reserve(blocks(plaintext, context))?;
-        self.seal_reserved(&reserved, plaintext, context, out)?;
+        self.derived.with_sealer(blocks(plaintext, context), |aead, nonce| {
+            self.encrypt(aead, &nonce, plaintext, context, out)
+        })?;
         Ok(needed)
     }
 
@@ -176,8 +178,9 @@ impl EnvelopeKey {
     /// # Errors
     /// [`OpenError`]; no plaintext is released then.
     pub fn open(&self, envelope: &[u8], context: &RecordContext) -> Result<Vec<u8>, OpenError> {
-        let mut plaintext = vec![0; Self::opened_len(envelope)?];
-        self.open_into(envelope, context, &mut plaintext)?;
+        let sealed = self.check(envelope)?;
+        let mut plaintext = vec![0; sealed.ciphertext.len()];
+        self.decrypt(&sealed, context, &mut plaintext)?;
         Ok(plaintext)
     }
 
@@ -195,45 +198,50 @@ impl EnvelopeKey {
         context: &RecordContext,
         out: &mut [u8],
     ) -> Result<usize, OpenError> {
-        let header = Header::parse(envelope)?;
-        self.check(&header)?;
-        let needed = Self::opened_len(envelope)?;
-        let len = out.len();
+        let sealed = self.check(envelope)?;
+        let (len, needed) = (out.len(), sealed.ciphertext.len());
         let out = out.get_mut(..needed).ok_or(OpenError::BufferTooSmall { len, needed })?;
-        let (prefix, tail) = split_nonce(&header.nonce);
-        let (ciphertext, tag) =
-            envelope[Header::LEN..].split_last_chunk::<TAG_LEN>().ok_or(OpenError::Truncated)?;
-        let opened = self.derived.with_opener(&prefix, |aead| {
-            with_aad(&self.prefix, context, |aad| aead.open(&tail, aad, ciphertext, tag, out))
-                .map_err(|_| OpenError::Authentication)
-        });
-        if opened.is_err() {
-            out.zeroize();
-        }
-        opened.map(|()| needed)
+        self.decrypt(&sealed, context, out)?;
+        Ok(needed)
     }
 
-    /// Everything that the header alone can be refused for. What passes has the
-    /// very prefix that this key writes.
-    fn check(&self, header: &Header) -> Result<(), OpenError> {
-        if header.kind != Kind::ReferencedOneShot {
-            return Err(OpenError::WrongKind);
+    /// Takes apart an envelope that is one of this key's by its header and length.
+    #[inline]
+    fn check<'a>(&self, envelope: &'a [u8]) -> Result<Sealed<'a>, OpenError> {
+        Self::opened_len(envelope)?;
+        let parts = envelope.split_first_chunk::<{ Header::LEN }>();
+        match parts.and_then(|(header, rest)| Some((header, rest.split_last_chunk()?))) {
+            // All that the header may say but the nonce is in the prefix.
+            Some((header, (ciphertext, tag))) if header[..Header::PREFIX_LEN] == self.prefix => {
+                let (prefix, tail) = split_nonce(&header[Header::PREFIX_LEN..]);
+                Ok(Sealed { prefix, tail, ciphertext, tag })
+            }
+            _ => Err(self.refusal(envelope)),
         }
-        if header.suite != Suite::Xaes256Gcm {
-            return Err(OpenError::SuiteNotAllowed(header.suite));
-        }
-        if header.key_id != self.key_id || header.dek_version != Some(self.version) {
-            return Err(OpenError::WrongKey(header.key_id));
-        }
-        if header.codec != Codec::RAW {
-            return Err(OpenError::WrongCodec { found: header.codec.0, expected: Codec::RAW.0 });
-        }
-        Ok(())
     }
 
-    fn seal_reserved(
+    /// What is wrong with a header that is not one of this key's.
+    #[cold]
+    fn refusal(&self, envelope: &[u8]) -> OpenError {
+        match Header::parse(envelope) {
+            Err(error) => error.into(),
+            Ok(header) if header.kind != Kind::ReferencedOneShot => OpenError::WrongKind,
+            Ok(header) if header.suite != Suite::Xaes256Gcm => {
+                OpenError::SuiteNotAllowed(header.suite)
+            }
+            Ok(header) if header.codec != Codec::RAW => OpenError::WrongCodec {
+                found: header.codec.as_byte(),
+                expected: Codec::RAW.as_byte(),
+            },
+            Ok(header) => OpenError::WrongKey(header.key_id),
+        }
+    }
+
+    /// Writes the whole envelope over `out`, which is as long.
+    fn encrypt(
         &self,
-        reserved: &Reserved,
+        aead: &AeadKey,
+        nonce: &[u8; Header::NONCE_LEN],
         plaintext: &[u8],
         context: &RecordContext,
         out: &mut [u8],
@@ -241,10 +249,10 @@ impl EnvelopeKey {
         let (header, rest) = out.split_at_mut(Header::LEN);
         let (ciphertext, tag) = rest.split_at_mut(plaintext.len());
         header[..Header::PREFIX_LEN].copy_from_slice(&self.prefix);
-        header[Header::PREFIX_LEN..].copy_from_slice(&reserved.nonce());
-        let sealed = with_aad(&self.prefix, context, |aad| {
-            reserved.derived.aead.seal(&reserved.tail, aad, plaintext, ciphertext)
-        });
+        header[Header::PREFIX_LEN..].copy_from_slice(nonce);
+        let (_, tail) = split_nonce(nonce);
+        let sealed =
+            with_aad(&self.prefix, context, |aad| aead.seal(&tail, aad, plaintext, ciphertext));
         match sealed {
             Ok(sealed) => {
                 tag.copy_from_slice(&sealed);
@@ -256,6 +264,34 @@ impl EnvelopeKey {
             }
         }
     }
+
+    /// Writes the plaintext over `out`, which is as long, or zeros.
+    fn decrypt(
+        &self,
+        sealed: &Sealed<'_>,
+        context: &RecordContext,
+        out: &mut [u8],
+    ) -> Result<(), OpenError> {
+        let Sealed { prefix, tail, ciphertext, tag } = sealed;
+        let opened = self.derived.with_opener(prefix, |aead| {
+            with_aad(&self.prefix, context, |aad| aead.open(tail, aad, ciphertext, tag, out))
+                .map_err(|_| OpenError::Authentication)
+        });
+        if opened.is_err() {
+            out.zeroize();
+        }
+        opened
+    }
+}
+
+/// An envelope whose header and length are in order.
+struct Sealed<'a> {
+    /// The half of the nonce that chooses the derived key.
+    prefix: [u8; PREFIX_LEN],
+    /// The half that is the nonce under it.
+    tail: [u8; NONCE_LEN],
+    ciphertext: &'a [u8],
+    tag: &'a [u8; TAG_LEN],
 }
 
 impl fmt::Debug for EnvelopeKey {
@@ -275,7 +311,8 @@ fn blocks(plaintext: &[u8], context: &RecordContext) -> u64 {
 }
 
 /// The half that chooses the derived key, and the half that is its nonce.
-fn split_nonce(nonce: &[u8; Header::NONCE_LEN]) -> ([u8; PREFIX_LEN], [u8; NONCE_LEN]) {
+#[inline]
+fn split_nonce(nonce: &[u8]) -> ([u8; PREFIX_LEN], [u8; NONCE_LEN]) {
     let (mut prefix, mut tail) = ([0; PREFIX_LEN], [0; NONCE_LEN]);
     prefix.copy_from_slice(&nonce[..PREFIX_LEN]);
     tail.copy_from_slice(&nonce[PREFIX_LEN..]);
@@ -313,5 +350,7 @@ fn with_aad<T>(
     }
 }
 
+#[cfg(test)]
+mod spec_example;
 #[cfg(test)]
 mod tests;

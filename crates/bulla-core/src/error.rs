@@ -76,6 +76,9 @@ pub enum HeaderError {
     /// An unknown or reserved suite byte.
     #[error("unknown or reserved suite {0:#04x}")]
     UnknownSuite(u8),
+    /// A reserved codec byte.
+    #[error("unknown codec {0:#04x}")]
+    UnknownCodec(u8),
     /// `chunk_log2` does not fit the kind: 0 for one-shot, 12 to 22 for chunked.
     #[error("chunk_log2 {0} does not fit the kind of the envelope")]
     BadChunkSize(u8),

@@ -75,6 +75,7 @@ impl Header {
         }
         let kind = Kind::from_byte(*kind).ok_or(HeaderError::UnknownKind(*kind))?;
         let suite = Suite::from_byte(*suite).ok_or(HeaderError::UnknownSuite(*suite))?;
+        let codec = Codec::from_byte(*codec).ok_or(HeaderError::UnknownCodec(*codec))?;
         let chunk_log2 = match (kind.is_chunked(), *chunk_log2) {
             (false, 0) => None,
             (true, log2 @ 12..=22) => Some(log2),
@@ -92,7 +93,7 @@ impl Header {
         Ok(Self {
             kind,
             suite,
-            codec: Codec(*codec),
+            codec,
             chunk_log2,
             dek_version,
             key_id: KeyId::from_bytes(key_id),
@@ -107,7 +108,7 @@ impl Header {
         bytes[3] = FORMAT_VERSION;
         bytes[4] = self.kind as u8;
         bytes[5] = self.suite as u8;
-        bytes[6] = self.codec.0;
+        bytes[6] = self.codec.as_byte();
         bytes[7] = self.chunk_log2.unwrap_or(0);
         bytes[8..12].copy_from_slice(&self.dek_version.map_or(0, DekVersion::get).to_be_bytes());
         bytes[12..44].copy_from_slice(self.key_id.as_bytes());
@@ -205,18 +206,33 @@ registry! {
 
 /// How the plaintext encodes a value (spec, "Codecs"); authenticated with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Codec(pub u8);
+pub struct Codec(u8);
 
 impl Codec {
     /// The plaintext is the caller's bytes.
     pub const RAW: Self = Self(0);
+
+    /// `None` for 3 to 127, which are reserved. 128 to 255 are for private use.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            3..=127 => None,
+            codec => Some(Self(codec)),
+        }
+    }
+
+    /// The byte in the header.
+    pub const fn as_byte(self) -> u8 {
+        self.0
+    }
 }
 
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::RAW => f.write_str("raw bytes"),
-            Self(codec) => write!(f, "codec {codec}"),
+        match self.0 {
+            0 => f.write_str("raw bytes"),
+            1 => f.write_str("bincode"),
+            2 => f.write_str("JSON"),
+            codec => write!(f, "private codec {codec}"),
         }
     }
 }
@@ -259,6 +275,8 @@ mod tests {
         assert_eq!(parse_with(4, 0x11), HeaderError::BadDekVersion(3));
         assert_eq!(parse_with(4, 0x02), HeaderError::BadChunkSize(0));
         assert_eq!(parse_with(5, 3), HeaderError::UnknownSuite(3));
+        assert_eq!(parse_with(6, 3), HeaderError::UnknownCodec(3));
+        assert_eq!(parse_with(6, 127), HeaderError::UnknownCodec(127));
         assert_eq!(parse_with(7, 16), HeaderError::BadChunkSize(16));
         assert_eq!(parse_with(11, 0), HeaderError::BadDekVersion(0));
         assert_eq!(Header::parse(&[0; 67]), Err(HeaderError::TooShort { len: 67 }));

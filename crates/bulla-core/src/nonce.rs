@@ -74,22 +74,6 @@ struct Epoch {
     used: AtomicU64,
 }
 
-/// A nonce that no other seal gets, and the key it is for.
-pub(crate) struct Reserved {
-    pub(crate) derived: Arc<DerivedKey>,
-    pub(crate) tail: [u8; NONCE_LEN],
-}
-
-impl Reserved {
-    /// The 24 bytes of the header.
-    pub(crate) fn nonce(&self) -> [u8; Header::NONCE_LEN] {
-        let mut nonce = [0; Header::NONCE_LEN];
-        nonce[..PREFIX_LEN].copy_from_slice(&self.derived.prefix);
-        nonce[PREFIX_LEN..].copy_from_slice(&self.tail);
-        nonce
-    }
-}
-
 impl DerivedKeys {
     pub(crate) fn new(xaes: XaesKey, library: Library, mode: NonceMode) -> Self {
         Self {
@@ -102,14 +86,19 @@ impl DerivedKeys {
         }
     }
 
-    /// A nonce for one record of `blocks` AES blocks.
+    /// Calls `seal` with a nonce that no other seal gets, for one record of `blocks`
+    /// AES blocks, and the derived key that the nonce chooses.
     #[inline]
-    pub(crate) fn reserve(&self, blocks: u64) -> Result<Reserved, KeyError> {
+    pub(crate) fn with_sealer<T, E: From<KeyError>>(
+        &self,
+        blocks: u64,
+        seal: impl FnOnce(&AeadKey, [u8; Header::NONCE_LEN]) -> Result<T, E>,
+    ) -> Result<T, E> {
         if !self.sealed_before.load(Ordering::Relaxed)
             && !self.sealed_before.swap(true, Ordering::Relaxed)
         {
-            let derived = Arc::new(self.derive(random()?)?);
-            return Ok(Reserved { derived, tail: random()? });
+            let derived = self.derive(random()?)?;
+            return seal(&derived.aead, join(&derived.prefix, &random()?));
         }
         let shard = &self.shards[shard_of_thread()];
         loop {
@@ -120,7 +109,7 @@ impl DerivedKeys {
                     NonceMode::Fresh => random()?,
                     NonceMode::Epoch => epoch.tail(index),
                 };
-                return Ok(Reserved { derived: Arc::clone(&epoch.derived), tail });
+                return seal(&epoch.derived.aead, join(&epoch.derived.prefix, &tail));
             }
             self.start_epoch(shard)?;
         }
@@ -208,6 +197,15 @@ impl Epoch {
     }
 }
 
+/// The 24 bytes of the header.
+#[inline]
+fn join(prefix: &[u8; PREFIX_LEN], tail: &[u8; NONCE_LEN]) -> [u8; Header::NONCE_LEN] {
+    let mut nonce = [0; Header::NONCE_LEN];
+    nonce[..PREFIX_LEN].copy_from_slice(prefix);
+    nonce[PREFIX_LEN..].copy_from_slice(tail);
+    nonce
+}
+
 fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
@@ -234,12 +232,16 @@ mod tests {
         DerivedKeys::new(XaesKey::new(&[9; 32]), Library::default(), mode)
     }
 
+    fn nonce(keys: &DerivedKeys, blocks: u64) -> [u8; 24] {
+        keys.with_sealer(blocks, |_, nonce| Ok::<_, KeyError>(nonce)).unwrap()
+    }
+
     #[test]
     fn the_first_seal_keeps_no_epoch_the_second_does() {
         let keys = keys(NonceMode::Epoch);
-        keys.reserve(1).unwrap();
+        nonce(&keys, 1);
         assert!(keys.shards.iter().all(|shard| shard.epoch.load().is_none()));
-        keys.reserve(1).unwrap();
+        nonce(&keys, 1);
         assert!(keys.shards.iter().any(|shard| shard.epoch.load().is_some()));
     }
 
@@ -249,9 +251,7 @@ mod tests {
             let keys = keys(mode);
             let per_thread = EPOCH_RECORDS_MAX as usize / 2 + 1000;
             let nonces: Vec<_> = std::thread::scope(|scope| {
-                let work = || {
-                    (0..per_thread).map(|_| keys.reserve(1).unwrap().nonce()).collect::<Vec<_>>()
-                };
+                let work = || (0..per_thread).map(|_| nonce(&keys, 1)).collect::<Vec<_>>();
                 let threads: Vec<_> = (0..6).map(|_| scope.spawn(work)).collect();
                 threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
             });
@@ -269,8 +269,7 @@ mod tests {
     fn an_epoch_ends_at_its_block_limit() {
         let keys = keys(NonceMode::Epoch);
         let largest = (1 << 26) + 2;
-        let prefixes: Vec<_> =
-            (0..33).map(|_| keys.reserve(largest).unwrap().derived.prefix).collect();
+        let prefixes: Vec<_> = (0..33).map(|_| nonce(&keys, largest)[..12].to_vec()).collect();
         // 15 of these fit into 2^30 blocks; the first seal is alone.
         assert_eq!(prefixes[1], prefixes[15]);
         assert_ne!(prefixes[15], prefixes[16]);

@@ -134,6 +134,16 @@ impl TestKms {
         }
     }
 
+    /// A blob of another KEK is refused before anything is sent.
+    fn pin(&self, wrapped: &WrappedKey, operation: KmsOperation) -> Result<(), KmsError> {
+        if wrapped.kek == self.kek {
+            return Ok(());
+        }
+        Err(self
+            .error(KmsErrorKind::Tampered, operation)
+            .with_message("the blob names another key"))
+    }
+
     /// As a KMS must: the context is there, whole, and bound by the wrap.
     fn record_context(
         &self,
@@ -188,11 +198,6 @@ impl TestKms {
         context: &KmsContext,
         operation: KmsOperation,
     ) -> Result<UnwrappedKey, KmsError> {
-        if wrapped.kek != self.kek {
-            return Err(self
-                .error(KmsErrorKind::Tampered, operation)
-                .with_message("the blob names another key"));
-        }
         let context = self.record_context(context, operation)?;
         let state = self.state();
         if state.disabled {
@@ -238,10 +243,11 @@ impl TestKms {
         let operation = KmsOperation::Administer;
         let mut state = self.state();
         let current = state.versions.len();
-        let number: usize =
-            label.parse().map_err(|_| self.error(KmsErrorKind::NotFound, operation))?;
         let not_found = self.error(KmsErrorKind::NotFound, operation);
-        let version = state.versions.get_mut(number.wrapping_sub(1)).ok_or(not_found)?;
+        let (number, version) = (1..)
+            .zip(&mut state.versions)
+            .find(|(number, _): &(usize, _)| number.to_string() == label)
+            .ok_or(not_found)?;
         let refused = match (version.status, to) {
             (_, KekStatus::Disabled | KekStatus::Destroyed) if number == current => true,
             (KekStatus::Enabled, KekStatus::Destroyed) => true,
@@ -287,12 +293,14 @@ impl KeyWrapper for TestKms {
     }
 
     async fn unwrap_key(&self, request: UnwrapRequest<'_>) -> Result<UnwrappedKey, KmsError> {
+        self.pin(request.wrapped, KmsOperation::UnwrapKey)?;
         self.enter(KmsOperation::UnwrapKey).await?;
         self.unwrap(request.wrapped, request.context, KmsOperation::UnwrapKey)
     }
 
     async fn rewrap_key(&self, request: RewrapRequest<'_>) -> Result<WrappedKey, KmsError> {
         let operation = KmsOperation::RewrapKey;
+        self.pin(request.wrapped, operation)?;
         self.enter(operation).await?;
         let key = self.unwrap(request.wrapped, request.context, operation)?.data_key;
         self.wrap_or_lie(&key, request.context, operation, Lie::Rewrap)
