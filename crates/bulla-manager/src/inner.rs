@@ -5,7 +5,6 @@ use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bulla_backend::{
     Clock, DekQuery, DekRecord, DekState, Instant, KekId, KeyStore, KmsErrorKind, MemberId,
@@ -290,10 +289,18 @@ impl Inner {
         full.saturating_sub(left) < self.policy.probe_interval
     }
 
-    pub(crate) fn extend_feed(&self, began: Instant, lease: Duration) {
-        let until = began.after(self.policy.revocation_deadline).as_nanos();
-        self.feed_valid_until.fetch_max(until, Ordering::Relaxed);
-        self.seals_until.fetch_max(began.after(lease).as_nanos(), Ordering::Relaxed);
+    /// The change feed was read up to its end.
+    pub(crate) fn extend_feed(&self, began: Instant) {
+        let until = began.after(self.policy.revocation_deadline);
+        self.feed_valid_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The store knows that this process is alive.
+    pub(crate) fn extend_lease(&self, began: Instant) {
+        if !self.closed.load(Ordering::SeqCst) {
+            let until = began.after(self.policy.seal_lease);
+            self.seals_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
+        }
     }
 }
 

@@ -119,6 +119,11 @@ impl Inner {
             (DekQuery::Key { key_id, .. }, None) => return Err(Error::UnknownKey(*key_id)),
             (DekQuery::Active(scope), record) => self.active(scope, record, began).await?,
         };
+        // A key that was loaded just now is of no use to a process that has lost sight of
+        // the store's changes: look, or say why that is impossible.
+        if !self.is_valid(&slot.kek, self.now()) {
+            self.look_at_feed().await?;
+        }
         // A change that was applied while this key was on its way has missed it.
         if self.feed_batch.load(Ordering::SeqCst) != batch {
             self.recheck(std::slice::from_ref(&slot)).await?;

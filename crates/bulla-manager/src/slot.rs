@@ -45,22 +45,26 @@ impl ScopeState {
 
     /// Puts `slot` in front of the recent ones.
     pub(crate) fn remember(&self, slot: &Arc<Slot>) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = self.recent.load();
         let others = recent.iter().filter(|other| other.key_id != slot.key_id);
         let updated = [slot].into_iter().chain(others).take(RECENT_MAX).cloned().collect();
         self.recent.store(Arc::new(updated));
+        drop(changing);
+        self.forget_if_wiped(slot);
     }
 
     /// Makes `slot` the one that seals, unless a newer version does already.
     pub(crate) fn seal_with(&self, slot: &Arc<Slot>) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let newer = self.current.load().as_ref().is_some_and(|current| {
             current.version > slot.version && current.seals() && current.has_keys()
         });
         if !newer {
             self.current.store(Some(Arc::clone(slot)));
         }
+        drop(changing);
+        self.forget_if_wiped(slot);
     }
 
     /// Stops sealing with `slot`.
@@ -68,6 +72,14 @@ impl ScopeState {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.current.load().as_ref().is_some_and(|current| std::ptr::eq(&**current, slot)) {
             self.current.store(None);
+        }
+    }
+
+    /// A slot that was wiped while it was being put here would stay: scope and slot
+    /// would keep each other alive.
+    fn forget_if_wiped(&self, slot: &Slot) {
+        if !slot.has_keys() {
+            self.forget(slot);
         }
     }
 

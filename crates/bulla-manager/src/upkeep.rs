@@ -60,6 +60,7 @@ impl Inner {
             let changes = self.store.changes_since(Some(*position), CHANGES_PAGE).await?;
             if changes.identity != self.identity {
                 self.store_replaced.store(true, Ordering::Relaxed);
+                self.seals_until.store(0, Ordering::Relaxed);
                 self.evict_if(|_| true);
                 tracing::error!("the key store was replaced or restored: no more sealing");
                 return Err(Error::StoreReplaced);
@@ -69,6 +70,9 @@ impl Inner {
             }
             let mut cached = Vec::new();
             for change in &changes.deks {
+                if !matches!(change.state, DekState::Pending | DekState::Active) {
+                    self.drop_budget(&change.key_id);
+                }
                 if let Some(slot) = self.slot(&change.key_id) {
                     // Not even the next read may come between a closed DEK and its end.
                     if !change.state.opens() {
@@ -88,6 +92,8 @@ impl Inner {
             if changes.more {
                 continue;
             }
+            // Opening needs the store to be readable, sealing needs it to be writable.
+            self.extend_feed(began);
             let report = MemberReport::new(
                 self.member.clone(),
                 changes.revision,
@@ -95,7 +101,7 @@ impl Inner {
                 self.policy.seal_lease,
             );
             self.store.report_member(&report).await?;
-            self.extend_feed(began, self.policy.seal_lease);
+            self.extend_lease(began);
             if self.store.activate_due().await? == 0 {
                 return Ok(());
             }

@@ -1,5 +1,7 @@
 //! The facade for code without async.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Each failure of the KMS and of the store leads where the slot diagram says.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use bulla_backend::{DekState, KeyAdmin, KeyStore, KmsErrorKind, KmsOperation, StateChange};
@@ -293,4 +295,44 @@ async fn a_planted_wrap_never_opens_anything() {
     let refused = cold.open(&envelope, &record("1")).await.unwrap_err();
     assert_eq!(kms_kind(&refused), Some(KmsErrorKind::Tampered));
     assert!(cold.seal(b"x", &record("1")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_store_that_reads_and_does_not_write_opens_on_and_stops_sealing_in_time() {
+    let world = World::new();
+    let mut policy = Policy::default();
+    policy.seal_lease = secs(120);
+    let manager = world.manager_with(policy.clone()).await;
+    let scope = scope(&manager);
+    let envelope = scope.seal(b"payload", &record("1")).await.unwrap();
+    world.store.set_read_only(true);
+    pass_in_use(&world, &scope, &envelope, 2 * policy.revocation_deadline.as_secs()).await;
+    assert!(scope.try_open(&envelope, &record("1")).is_ok());
+    assert!(matches!(scope.seal(b"x", &record("1")).await, Err(Error::SealLeaseEnded)));
+}
+
+/// Once, this asked the KMS again and again until the call timed out.
+#[tokio::test]
+async fn keys_that_load_but_may_not_serve_are_not_loaded_in_a_loop() {
+    let world = World::new();
+    let (_manager, scope, envelope) = warm(&world).await;
+    world.store.set_feed_down(true);
+    world.pass(Policy::default().revocation_deadline + secs(1)).await;
+    let calls = world.kms.calls(KmsOperation::UnwrapKey);
+    assert!(matches!(scope.open(&envelope, &record("1")).await, Err(Error::Store(_))));
+    assert!(world.kms.calls(KmsOperation::UnwrapKey) - calls <= 1);
+    world.store.set_feed_down(false);
+    assert!(scope.open(&envelope, &record("1")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_store_that_was_restored_ends_sealing_and_wipes() {
+    let world = World::new();
+    let (_manager, scope, envelope) = warm(&world).await;
+    world.store.set_restored(true);
+    world.pass(Policy::default().feed_interval).await;
+    assert!(matches!(scope.try_open(&envelope, &record("1")), Err(Error::NotWarm)));
+    assert!(matches!(scope.seal(b"x", &record("1")).await, Err(Error::StoreReplaced)));
+    world.pass(Policy::default().feed_interval * 3).await;
+    assert!(matches!(scope.seal(b"x", &record("1")).await, Err(Error::StoreReplaced)));
 }

@@ -1,4 +1,5 @@
 //! The in-memory key store keeps the contract.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

@@ -15,13 +15,23 @@ use bulla_backend::{
 pub struct FaultyStore {
     store: Arc<dyn KeyStore>,
     down: AtomicBool,
+    read_only: AtomicBool,
+    feed_down: AtomicBool,
+    restored: AtomicBool,
     reads: AtomicU64,
 }
 
 impl FaultyStore {
     /// In front of `store`.
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
-        Self { store, down: AtomicBool::new(false), reads: AtomicU64::new(0) }
+        Self {
+            store,
+            down: AtomicBool::default(),
+            read_only: AtomicBool::default(),
+            feed_down: AtomicBool::default(),
+            restored: AtomicBool::default(),
+            reads: AtomicU64::default(),
+        }
     }
 
     /// Makes every call fail as unavailable, or work again.
@@ -29,52 +39,78 @@ impl FaultyStore {
         self.down.store(down, Ordering::SeqCst);
     }
 
+    /// Makes every call that writes fail as unavailable, or work again.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::SeqCst);
+    }
+
+    /// Makes the change feed fail as unavailable, or work again.
+    pub fn set_feed_down(&self, down: bool) {
+        self.feed_down.store(down, Ordering::SeqCst);
+    }
+
+    /// Makes the store look like one that was restored from a backup.
+    pub fn set_restored(&self, restored: bool) {
+        self.restored.store(restored, Ordering::SeqCst);
+    }
+
     /// Calls of [`find_deks`](KeyStore::find_deks) so far.
     pub fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
     }
 
-    fn enter(&self) -> Result<&dyn KeyStore, StoreError> {
+    fn read(&self) -> Result<&dyn KeyStore, StoreError> {
         if self.down.load(Ordering::SeqCst) {
-            return Err(StoreError::new(StoreErrorKind::Unavailable, "down on command"));
+            return Err(unavailable());
         }
         Ok(&*self.store)
     }
+
+    fn write(&self) -> Result<&dyn KeyStore, StoreError> {
+        if self.read_only.load(Ordering::SeqCst) {
+            return Err(unavailable());
+        }
+        self.read()
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "down on command")
 }
 
 #[async_trait]
 impl KeyStore for FaultyStore {
     async fn find_deks(&self, queries: &[DekQuery]) -> Result<Vec<Option<DekRecord>>, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.enter()?.find_deks(queries).await
+        self.read()?.find_deks(queries).await
     }
 
     async fn claim_next_version(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        self.enter()?.claim_next_version(request).await
+        self.write()?.claim_next_version(request).await
     }
 
     async fn insert_dek(&self, dek: &NewDek) -> Result<Insertion, StoreError> {
-        self.enter()?.insert_dek(dek).await
+        self.write()?.insert_dek(dek).await
     }
 
     async fn activate_due(&self) -> Result<u64, StoreError> {
-        self.enter()?.activate_due().await
+        self.write()?.activate_due().await
     }
 
     async fn change_state(&self, change: &StateChange) -> Result<bool, StoreError> {
-        self.enter()?.change_state(change).await
+        self.write()?.change_state(change).await
     }
 
     async fn replace_wrap(&self, swap: &WrapSwap) -> Result<bool, StoreError> {
-        self.enter()?.replace_wrap(swap).await
+        self.write()?.replace_wrap(swap).await
     }
 
     async fn record_kek(&self, state: &KekState) -> Result<(), StoreError> {
-        self.enter()?.record_kek(state).await
+        self.write()?.record_kek(state).await
     }
 
     async fn kek_usage(&self, kek: &KekId) -> Result<Vec<KekUsage>, StoreError> {
-        self.enter()?.kek_usage(kek).await
+        self.read()?.kek_usage(kek).await
     }
 
     async fn changes_since(
@@ -82,14 +118,21 @@ impl KeyStore for FaultyStore {
         seen: Option<StoreRevision>,
         limit: u32,
     ) -> Result<Changes, StoreError> {
-        self.enter()?.changes_since(seen, limit).await
+        if self.feed_down.load(Ordering::SeqCst) {
+            return Err(unavailable());
+        }
+        let mut changes = self.read()?.changes_since(seen, limit).await?;
+        if self.restored.load(Ordering::SeqCst) {
+            changes.identity.epoch += 1;
+        }
+        Ok(changes)
     }
 
     async fn report_member(&self, report: &MemberReport) -> Result<(), StoreError> {
-        self.enter()?.report_member(report).await
+        self.write()?.report_member(report).await
     }
 
     async fn remove_member(&self, member: &MemberId) -> Result<(), StoreError> {
-        self.enter()?.remove_member(member).await
+        self.write()?.remove_member(member).await
     }
 }

@@ -108,3 +108,7 @@ pub mod sqlite {
 pub mod testing {
     pub use bulla_testkit::*;
 }
+
+#[cfg(all(doctest, feature = "local", feature = "sqlite"))]
+#[doc = include_str!("../../../README.md")]
+struct ReadMe;

@@ -1,5 +1,7 @@
 //! The paved path, as its user walks it.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 
 use bulla::backend::{KeyAdmin, KeyStore, KeyWrapper};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bulla_backend::{Claim, ClaimRequest, WrapSwap};
 use tokio::task::JoinSet;
@@ -68,7 +69,9 @@ pub async fn processes_that_race_for_versions_leave_no_gap(fixture: &dyn StoreFi
     let made = race(&store, |n, store| async move {
         let owner = MemberId::new(format!("m-{n}"));
         let (mut after, mut made) = (0, 0);
+        let start = Instant::now();
         while after < 5 {
+            assert!(start.elapsed() < MINUTE, "stuck after version {after}");
             let request =
                 ClaimRequest::new(scope("t"), DekVersion::new(after), owner.clone(), MINUTE);
             match store.claim_next_version(&request).await.unwrap() {
@@ -141,6 +144,7 @@ pub async fn the_feed_misses_nothing_under_writers(fixture: &dyn StoreFixture) {
     let follow = async |seen: &mut StoreRevision, known: &mut HashMap<KeyId, DekState>| {
         let page = reader.changes_since(Some(*seen), 3).await.unwrap();
         assert!(page.revision >= *seen, "the feed never goes back");
+        assert!(!page.more || page.revision > *seen, "a page makes progress");
         known.extend(page.deks.iter().map(|dek| (dek.key_id, dek.state)));
         *seen = page.revision;
         page.more
