@@ -1,6 +1,8 @@
 //! New versions of DEKs and KEKs: old data opens, new data uses the new key, wraps are
 //! renewed, and nothing is lost on the way.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::collections::HashMap;

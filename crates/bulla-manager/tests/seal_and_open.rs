@@ -1,5 +1,7 @@
 //! What a caller sees when nothing fails but the envelope.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use bulla_core::{Header, OpenError, RecordContext};

@@ -1,5 +1,7 @@
 //! Many callers, one fetch; and no caller can spoil it for the others.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use bulla_backend::{KmsErrorKind, KmsOperation};

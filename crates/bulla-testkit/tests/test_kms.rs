@@ -1,5 +1,7 @@
 //! The testing KMS keeps the contract that it tests others' use of.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
