@@ -26,6 +26,10 @@ use crate::{KekId, KekState, KekVersion, ScopeId, StoreError, WrappedKey};
 /// - Times and ages are by the store's clock.
 /// - A row that this library cannot have written is
 ///   [`Corrupt`](crate::StoreErrorKind::Corrupt), never skipped.
+/// - What exceeds a limit is [`Refused`](crate::StoreErrorKind::Refused) before
+///   anything is written: blobs of 1 to 1024 bytes, KEK ids of 1 to 512, names of KEK
+///   versions of 1 to 255, member ids of 1 to 64, none of the texts with a NUL.
+/// - A call that changed nothing has no revision.
 #[async_trait]
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Looks up any number of DEKs in one read; the answers are in the order of the
@@ -34,46 +38,53 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 
     /// Asks for the right to make the version after `request.after`. Only a hint,
     /// which spares other processes their KMS calls: the unique (scope, version)
-    /// decides in [`insert_dek`](Self::insert_dek).
+    /// decides in [`insert_dek`](Self::insert_dek). An `after` that the store does not
+    /// have is [`Refused`](crate::StoreErrorKind::Refused).
     async fn claim_next_version(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
 
     /// Stores a new version and ends the claim on it. The first version of a scope is
     /// active at once; a later one is pending until
-    /// [`activate_due`](Self::activate_due).
+    /// [`activate_due`](Self::activate_due). A version that would leave a gap, or a key
+    /// id that another DEK has, is [`Refused`](crate::StoreErrorKind::Refused).
     async fn insert_dek(&self, dek: &NewDek) -> Result<Insertion, StoreError>;
 
     /// Makes every pending version active whose delay has passed and whose revision
     /// every live member has acknowledged; the version that was active becomes
-    /// decrypt-only in the same transaction. Returns how many there were.
+    /// decrypt-only in the same transaction. So does, at once, a pending one that is
+    /// older than the active one: a lineage never goes back. Returns how many there
+    /// were.
     async fn activate_due(&self) -> Result<u64, StoreError>;
 
     /// Moves a DEK from one state to another if it is in `change.from`; returns
     /// whether it was.
     async fn change_state(&self, change: &StateChange) -> Result<bool, StoreError>;
 
-    /// Replaces a wrap if it is still at revision `swap.expected_rev` and the new
-    /// one's KEK version is not known to be unusable; returns whether it was. Logs
-    /// the old KEK version, without the blob.
+    /// Replaces a wrap if it is still at revision `swap.expected_rev` and neither the
+    /// new one's KEK nor its version is known to be unusable; returns whether it was.
+    /// Logs the old KEK version, without the blob.
     async fn replace_wrap(&self, swap: &WrapSwap) -> Result<bool, StoreError>;
 
-    /// Records what a KMS says about a KEK and its versions.
+    /// Records what a KMS says about a KEK and its versions. Versions that it does not
+    /// tell about stay as they are known.
     async fn record_kek(&self, state: &KekState) -> Result<(), StoreError>;
 
-    /// How many wraps depend on each version of `kek`. Exact.
+    /// How many wraps depend on each version of `kek` that has any. Exact.
     async fn kek_usage(&self, kek: &KekId) -> Result<Vec<KekUsage>, StoreError>;
 
     /// What changed after `seen`, oldest first, at most about `limit` DEKs, never a
-    /// part of one revision. With `None`: no changes, the present revision.
+    /// part of one revision. With `None`: no changes, the present revision; so too
+    /// with a revision that is still to come, as after the store was put back.
     async fn changes_since(
         &self,
         seen: Option<StoreRevision>,
         limit: u32,
     ) -> Result<Changes, StoreError>;
 
-    /// Says that a process is alive and which revision it has seen.
+    /// Says that a process is alive and which revision it has seen. That is never
+    /// taken back; one still to come is [`Refused`](crate::StoreErrorKind::Refused).
     async fn report_member(&self, report: &MemberReport) -> Result<(), StoreError>;
 
-    /// Says that a process has ended.
+    /// Says that a process has ended; nothing to do for one that is not known.
     async fn remove_member(&self, member: &MemberId) -> Result<(), StoreError>;
 }
 
@@ -247,8 +258,14 @@ pub enum Claim {
         /// When its claim ends.
         remaining: Duration,
     },
-    /// There is a newer version than the caller knows.
-    Superseded,
+    /// There is a newer version than the caller knows: adopt it if it is pending or
+    /// active, claim after it otherwise.
+    Superseded {
+        /// The newest version of the scope.
+        newest: DekVersion,
+        /// Its state.
+        state: DekState,
+    },
 }
 
 /// A new version of a scope's DEK.

@@ -140,6 +140,30 @@ impl EnvelopeKey {
         }
     }
 
+    /// The key that `envelope` names, if everything else that can be said without a
+    /// key speaks for opening it: ask this before you fetch the key.
+    ///
+    /// # Errors
+    /// [`OpenError`] for a malformed or unknown header, and for a kind, suite, codec or
+    /// length that this type does not open.
+    pub fn key_id_of(envelope: &[u8]) -> Result<KeyId, OpenError> {
+        let header = Header::parse(envelope)?;
+        if header.kind != Kind::ReferencedOneShot {
+            return Err(OpenError::WrongKind);
+        }
+        if header.suite != Suite::Xaes256Gcm {
+            return Err(OpenError::SuiteNotAllowed(header.suite));
+        }
+        if header.codec != Codec::RAW {
+            return Err(OpenError::WrongCodec {
+                found: header.codec.as_byte(),
+                expected: Codec::RAW.as_byte(),
+            });
+        }
+        Self::opened_len(envelope)?;
+        Ok(header.key_id)
+    }
+
     /// Seals `plaintext` into a new `Vec`, of 84 bytes more.
     ///
     /// # Errors
@@ -208,11 +232,13 @@ impl EnvelopeKey {
     /// Takes apart an envelope that is one of this key's by its header and length.
     #[inline]
     fn check<'a>(&self, envelope: &'a [u8]) -> Result<Sealed<'a>, OpenError> {
-        Self::opened_len(envelope)?;
         let parts = envelope.split_first_chunk::<{ Header::LEN }>();
         match parts.and_then(|(header, rest)| Some((header, rest.split_last_chunk()?))) {
-            // All that the header may say but the nonce is in the prefix.
-            Some((header, (ciphertext, tag))) if header[..Header::PREFIX_LEN] == self.prefix => {
+            // All that a header may say but the nonce is in the prefix.
+            Some((header, (ciphertext, tag)))
+                if header[..Header::PREFIX_LEN] == self.prefix
+                    && ciphertext.len() <= ONE_SHOT_PLAINTEXT_BYTES_MAX =>
+            {
                 let (prefix, tail) = split_nonce(&header[Header::PREFIX_LEN..]);
                 Ok(Sealed { prefix, tail, ciphertext, tag })
             }
@@ -220,20 +246,12 @@ impl EnvelopeKey {
         }
     }
 
-    /// What is wrong with a header that is not one of this key's.
+    /// What is wrong with an envelope whose header is not one of this key's.
     #[cold]
     fn refusal(&self, envelope: &[u8]) -> OpenError {
-        match Header::parse(envelope) {
-            Err(error) => error.into(),
-            Ok(header) if header.kind != Kind::ReferencedOneShot => OpenError::WrongKind,
-            Ok(header) if header.suite != Suite::Xaes256Gcm => {
-                OpenError::SuiteNotAllowed(header.suite)
-            }
-            Ok(header) if header.codec != Codec::RAW => OpenError::WrongCodec {
-                found: header.codec.as_byte(),
-                expected: Codec::RAW.as_byte(),
-            },
-            Ok(header) => OpenError::WrongKey(header.key_id),
+        match Self::key_id_of(envelope) {
+            Ok(key_id) => OpenError::WrongKey(key_id),
+            Err(error) => error,
         }
     }
 

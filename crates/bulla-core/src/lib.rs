@@ -1,7 +1,7 @@
 //! The Bulla envelope format: suites, contexts, data keys, seal and open.
 //!
 //! This crate is the cryptography and nothing else: synchronous, without I/O,
-//! clock, global state or `unsafe`. Most applications use it through `bulla`,
+//! clock or `unsafe`; no key outlives the value that holds it. Most applications use it through `bulla`,
 //! which fetches, caches and rotates the keys; use it alone when you have a
 //! 32-byte key of your own.
 //!

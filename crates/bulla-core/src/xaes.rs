@@ -21,9 +21,9 @@ pub(crate) struct XaesKey {
 impl XaesKey {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
         let cipher = Box::new(Aes256Enc::new(key.into()));
-        let mut block = aes::Block::default();
-        cipher.encrypt_block(&mut block);
-        let subkey = Zeroizing::new(double(block.into()));
+        let mut block = Zeroizing::new([0; 16]);
+        cipher.encrypt_block((&mut *block).into());
+        let subkey = Zeroizing::new(double(&block));
         Self { cipher, subkey }
     }
 
@@ -42,8 +42,8 @@ impl XaesKey {
 
 /// Doubling in GF(2^128) (NIST SP 800-38B, section 6.1), without a branch on the
 /// secret top bit.
-fn double(block: [u8; 16]) -> [u8; 16] {
-    let value = u128::from_be_bytes(block);
+fn double(block: &[u8; 16]) -> [u8; 16] {
+    let value = u128::from_be_bytes(*block);
     let carry = value >> 127;
     ((value << 1) ^ (carry * 0x87)).to_be_bytes()
 }

@@ -30,6 +30,7 @@ use std::thread;
 use bulla_core::RecordContext;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::{Error, ManagerBuilder, Opened, Rotation, Stats};
 
@@ -99,12 +100,13 @@ impl Scope {
     /// # Errors
     /// The same.
     pub fn seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, Error> {
-        loop {
-            match self.scope.try_seal(plaintext, context) {
-                Err(Error::NotWarm) => self.prepare()?,
-                outcome => return outcome,
-            }
+        match self.scope.try_seal(plaintext, context) {
+            Err(Error::NotWarm) => {}
+            outcome => return outcome,
         }
+        let (scope, context) = (self.scope.clone(), context.clone());
+        let plaintext = Zeroizing::new(plaintext.to_vec());
+        self.worker.wait(async move { scope.seal(&plaintext, &context).await })?
     }
 
     /// As [`Scope::open`](crate::Scope::open).
@@ -112,12 +114,12 @@ impl Scope {
     /// # Errors
     /// The same.
     pub fn open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
-        loop {
-            match self.scope.try_open(envelope, context) {
-                Err(Error::NotWarm) => self.prepare_to_open(&[envelope])?,
-                outcome => return outcome,
-            }
+        match self.scope.try_open(envelope, context) {
+            Err(Error::NotWarm) => {}
+            outcome => return outcome,
         }
+        let (scope, context, envelope) = (self.scope.clone(), context.clone(), envelope.to_vec());
+        self.worker.wait(async move { scope.open(&envelope, &context).await })?
     }
 
     /// As [`Scope::reseal`](crate::Scope::reseal).
@@ -130,7 +132,7 @@ impl Scope {
         context: &RecordContext,
     ) -> Result<Option<Vec<u8>>, Error> {
         let opened = self.open(envelope, context)?;
-        let plaintext = zeroize::Zeroizing::new(opened.plaintext);
+        let plaintext = Zeroizing::new(opened.plaintext);
         if !opened.freshness.stale_dek {
             return Ok(None);
         }

@@ -65,6 +65,16 @@ pub enum Error {
         /// The KEK.
         kek: KekId,
     },
+    /// The KEK was revoked while the key was being unwrapped.
+    #[error("{0} was revoked while a data key was being unwrapped")]
+    Revoked(KekId),
+    /// A rewrap came back under the version that it should have left.
+    #[error("{0} still wraps with its old version; a rotation may take a while to spread")]
+    StillOldVersion(KekId),
+    /// The task that loaded the key ended without a result: a backend panicked, or the
+    /// manager's runtime has ended.
+    #[error("loading the key ended without a result; a backend may have panicked")]
+    LoadDied,
     /// No key came within the policy's `load_timeout`.
     #[error("no key came in time; the key service or the key store may hang")]
     Timeout,
@@ -80,7 +90,7 @@ pub enum Error {
     )]
     SealLeaseEnded,
     /// The store was restored from a backup, or is another one, since the manager
-    /// started.
+    /// started. Nothing is sealed or opened until a new manager starts.
     #[error("the key store was replaced or restored; start again after checking it")]
     StoreReplaced,
     /// A call that does not wait needs a key that is not at hand: call `prepare`.
@@ -108,7 +118,7 @@ pub enum Error {
     /// The policy contradicts itself.
     #[error("policy: {0}")]
     Policy(&'static str),
-    /// The manager was closed, or its runtime has ended.
+    /// The manager was closed.
     #[error("the manager is closed")]
     Closed,
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bulla_backend::{
     Clock, DekQuery, DekRecord, DekState, Instant, KekId, KeyStore, KmsErrorKind, MemberId,
@@ -14,7 +15,6 @@ use bulla_core::{KeyId, KeyOptions};
 use dashmap::DashMap;
 use moka::policy::EvictionPolicy;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::flights::Flights;
@@ -42,11 +42,16 @@ pub(crate) struct Inner {
     /// Every KEK that may unwrap, that one included.
     pub(crate) keks: HashMap<KekId, Arc<KekHandle>>,
     pub(crate) flights: Flights<DekQuery, Result<Arc<Slot>, Error>>,
-    pub(crate) kms_permits: Semaphore,
+    /// Unwraps under way, by DEK: a key that is asked for as `Active` and by name is
+    /// unwrapped once.
+    pub(crate) unwraps: Flights<KeyId, Result<Arc<Slot>, Error>>,
     pub(crate) rewraps: RewrapQueue,
     pub(crate) feed_position: FeedPosition,
-    /// Bumped before each batch of changes is applied.
-    pub(crate) feed_batch: AtomicU64,
+    /// Bumped with each batch of changes that is applied.
+    feed_batch: AtomicU64,
+    /// Held while what the store or a KEK says is applied to slots: nothing that was
+    /// read before a change may be applied after it.
+    applying: Mutex<()>,
     /// Until when the last look at the change feed holds, in nanoseconds.
     pub(crate) feed_valid_until: AtomicU64,
     /// Until when this process may seal, in nanoseconds.
@@ -90,7 +95,6 @@ impl Inner {
             })
             .build();
         Self {
-            kms_permits: Semaphore::new(parts.policy.kms_concurrency),
             policy: parts.policy,
             key_options: parts.key_options,
             clock: parts.clock,
@@ -104,6 +108,8 @@ impl Inner {
             rewraps: parts.rewraps,
             feed_position: parts.feed_position,
             flights: Flights::default(),
+            unwraps: Flights::default(),
+            applying: Mutex::default(),
             feed_batch: AtomicU64::new(0),
             feed_valid_until: AtomicU64::new(0),
             seals_until: AtomicU64::new(0),
@@ -123,20 +129,18 @@ impl Inner {
     /// Whether keys under `kek` may serve.
     #[inline]
     pub(crate) fn is_valid(&self, kek: &KekHandle, now: Instant) -> bool {
-        kek.is_valid(now) && now.as_nanos() < self.feed_valid_until.load(Ordering::Relaxed)
+        kek.is_valid(now) && self.feed_is_valid(now)
+    }
+
+    /// Whether this process has lately seen what changes in the store.
+    pub(crate) fn feed_is_valid(&self, now: Instant) -> bool {
+        now.as_nanos() < self.feed_valid_until.load(Ordering::Relaxed)
     }
 
     /// Why this process may not seal at all, if so.
     pub(crate) fn seal_refusal(&self, now: Instant) -> Option<Error> {
-        if self.closed.load(Ordering::Relaxed) {
-            Some(Error::Closed)
-        } else if self.store_replaced.load(Ordering::Relaxed) {
-            Some(Error::StoreReplaced)
-        } else if now.as_nanos() >= self.seals_until.load(Ordering::Relaxed) {
-            Some(Error::SealLeaseEnded)
-        } else {
-            None
-        }
+        let lease_ended = now.as_nanos() >= self.seals_until.load(Ordering::Relaxed);
+        self.check_running().err().or(lease_ended.then_some(Error::SealLeaseEnded))
     }
 
     /// Runs `work` on the manager's runtime, which ends with the process.
@@ -149,11 +153,7 @@ impl Inner {
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let deadline = self.now().after(self.policy.load_timeout);
-        tokio::select! {
-            done = work => done,
-            () = self.clock.sleep_until(deadline) => Err(Error::Timeout),
-        }
+        in_time(&*self.clock, self.policy.load_timeout, work).await
     }
 
     /// Reads DEKs from the store.
@@ -186,12 +186,42 @@ impl Inner {
         self.slots.iter().map(|(_, slot)| slot)
     }
 
-    pub(crate) fn keep_slot(&self, slot: &Arc<Slot>) {
+    /// The number of the last batch of changes that was applied.
+    pub(crate) fn feed_batch(&self) -> u64 {
+        self.feed_batch.load(Ordering::SeqCst)
+    }
+
+    /// Runs `apply`, which applies what was read when `batch` was the last one, unless
+    /// another batch has come since: then what was read may be out of date.
+    pub(crate) fn apply_unless_changed<T>(
+        &self,
+        batch: u64,
+        apply: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.feed_batch() == batch).then(apply)
+    }
+
+    /// Runs `apply`, which applies a batch of changes.
+    pub(crate) fn apply_batch<T>(&self, apply: impl FnOnce() -> T) -> T {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.feed_batch.fetch_add(1, Ordering::SeqCst);
+        apply()
+    }
+
+    /// Puts a slot into the cache; only within `apply_unless_changed`. Returns false
+    /// when the manager was closed.
+    pub(crate) fn keep_slot(&self, slot: &Arc<Slot>) -> bool {
+        if self.closed.load(Ordering::SeqCst) {
+            slot.wipe();
+            return false;
+        }
         self.slots.insert(slot.key_id, Arc::clone(slot));
         slot.scope.remember(slot);
         if slot.seals() {
             slot.scope.seal_with(slot);
         }
+        true
     }
 
     /// Wipes one slot.
@@ -199,7 +229,10 @@ impl Inner {
         if slot.wipe() {
             self.counters.evictions.add_one();
         }
-        self.slots.invalidate(&slot.key_id);
+        // Another slot may have taken its place.
+        if self.slots.get(&slot.key_id).is_some_and(|cached| std::ptr::eq(&*cached, slot)) {
+            self.slots.invalidate(&slot.key_id);
+        }
     }
 
     /// Wipes every slot that `condemned` picks; returns how many there were.
@@ -266,27 +299,41 @@ impl Inner {
         }
     }
 
-    /// Brings a slot in line with what the store says.
-    pub(crate) fn apply(&self, slot: &Arc<Slot>, record: &DekRecord) {
-        slot.set_state(record.state);
-        match record.state {
+    /// Brings a slot in line with the state of its DEK in the store; only within
+    /// `apply_unless_changed` or `apply_batch`.
+    pub(crate) fn apply(&self, slot: &Arc<Slot>, state: DekState) {
+        slot.set_state(state);
+        match state {
             DekState::Active => slot.scope.seal_with(slot),
             DekState::Pending => {}
-            DekState::DecryptOnly => {
-                slot.scope.stop_sealing_with(slot);
-                self.drop_budget(&record.key_id);
-            }
+            DekState::DecryptOnly => slot.scope.stop_sealing_with(slot),
             _ => self.evict(slot),
-        }
-        if let Some(wrap) = record.wraps.iter().find(|wrap| wrap.wrapped.kek == *slot.kek.id()) {
-            slot.set_wrapped_by(wrap.wrapped.kek_version.clone());
         }
     }
 
-    pub(crate) fn probe_is_fresh(&self, kek: &KekHandle, now: Instant) -> bool {
-        let full = self.policy.revocation_deadline;
-        let left = kek.valid_until().since(now);
-        full.saturating_sub(left) < self.policy.probe_interval
+    /// A successful unwrap under `kek` began when it had been revoked `revocations`
+    /// times. Returns whether it has not been revoked since.
+    pub(crate) fn extend_validity(
+        &self,
+        kek: &KekHandle,
+        revocations: u64,
+        began: Instant,
+    ) -> bool {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = kek.revocations() == revocations;
+        if holds {
+            kek.extend_validity(began.after(self.policy.revocation_deadline));
+        }
+        holds
+    }
+
+    /// Wipes every DEK under `kek`.
+    pub(crate) fn revoke(&self, kek: &Arc<KekHandle>, reason: &str) {
+        let applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        kek.revoke();
+        drop(applying);
+        let wiped = self.evict_if(|slot| Arc::ptr_eq(&slot.kek, kek));
+        tracing::warn!(kek = %kek.id(), wiped, "a key-encryption key is revoked: {reason}");
     }
 
     /// The change feed was read up to its end.
@@ -295,11 +342,27 @@ impl Inner {
         self.feed_valid_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
     }
 
-    /// The store knows that this process is alive.
+    /// The store knows that this process is alive; only with the feed locked.
     pub(crate) fn extend_lease(&self, began: Instant) {
-        if !self.closed.load(Ordering::SeqCst) {
-            let until = began.after(self.policy.seal_lease);
-            self.seals_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
+        let until = began.after(self.policy.seal_lease);
+        self.seals_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Nothing is sealed or opened any more.
+    pub(crate) fn halt(&self) {
+        self.seals_until.store(0, Ordering::SeqCst);
+        self.feed_valid_until.store(0, Ordering::SeqCst);
+        self.evict_if(|_| true);
+    }
+
+    /// Why nothing may be loaded or changed any more, if so.
+    pub(crate) fn check_running(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::SeqCst) {
+            Err(Error::Closed)
+        } else if self.store_replaced.load(Ordering::SeqCst) {
+            Err(Error::StoreReplaced)
+        } else {
+            Ok(())
         }
     }
 }
@@ -320,5 +383,18 @@ impl fmt::Debug for Inner {
             .field("store", &self.store)
             .field("cached_deks", &self.slots.entry_count())
             .finish_non_exhaustive()
+    }
+}
+
+/// Gives `work` the time `timeout`.
+pub(crate) async fn in_time<T>(
+    clock: &dyn Clock,
+    timeout: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let deadline = clock.now().after(timeout);
+    tokio::select! {
+        done = work => done,
+        () = clock.sleep_until(deadline) => Err(Error::Timeout),
     }
 }

@@ -9,6 +9,7 @@ use bulla_backend::{
     UnwrapRequest, UnwrappedKey, WrappedKey,
 };
 use bulla_core::KmsContext;
+use tokio::sync::Semaphore;
 
 use crate::stats::Counters;
 
@@ -22,19 +23,35 @@ pub(crate) struct KekHandle {
     current: ArcSwapOption<Box<str>>,
     /// Bumped whenever `current` changes.
     generation: AtomicU64,
+    /// How often the KEK was revoked; an unwrap that began before a revocation proves
+    /// nothing after it.
+    revocations: AtomicU64,
     /// Whether a probe is running.
-    pub(crate) probing: AtomicBool,
+    probing: AtomicBool,
+    /// Calls at once: a KEK that hangs keeps nobody else waiting.
+    permits: Semaphore,
+}
+
+/// The right to probe a KEK, which ends when it is dropped.
+pub(crate) struct Probing(Arc<KekHandle>);
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.0.probing.store(false, Ordering::Release);
+    }
 }
 
 impl KekHandle {
-    pub(crate) fn new(kek: Arc<dyn Kek>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(kek: Arc<dyn Kek>, counters: Arc<Counters>, calls_at_once: usize) -> Self {
         Self {
             kek,
             counters,
             valid_until: AtomicU64::new(0),
             current: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            revocations: AtomicU64::new(0),
             probing: AtomicBool::new(false),
+            permits: Semaphore::new(calls_at_once),
         }
     }
 
@@ -47,18 +64,24 @@ impl KekHandle {
         now.as_nanos() < self.valid_until.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn valid_until(&self) -> Instant {
-        Instant::from_nanos(self.valid_until.load(Ordering::Relaxed))
-    }
-
     /// An unwrap succeeded; a later deadline is never shortened by an earlier one.
     pub(crate) fn extend_validity(&self, until: Instant) {
         self.valid_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
     }
 
+    pub(crate) fn revocations(&self) -> u64 {
+        self.revocations.load(Ordering::SeqCst)
+    }
+
     /// The KEK is known to be unusable.
-    pub(crate) fn end_validity(&self) {
-        self.valid_until.store(0, Ordering::Relaxed);
+    pub(crate) fn revoke(&self) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        self.valid_until.store(0, Ordering::SeqCst);
+    }
+
+    /// The right to probe, unless a probe is running.
+    pub(crate) fn start_probing(self: &Arc<Self>) -> Option<Probing> {
+        (!self.probing.swap(true, Ordering::AcqRel)).then(|| Probing(Arc::clone(self)))
     }
 
     /// Label of the current version.
@@ -68,7 +91,7 @@ impl KekHandle {
 
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Learns the current version; an unknown one teaches nothing.
@@ -76,7 +99,7 @@ impl KekHandle {
         let Some(label) = label else { return };
         if self.current.load().as_deref().is_none_or(|known| **known != *label) {
             self.current.store(Some(Arc::new(label.into())));
-            self.generation.fetch_add(1, Ordering::Relaxed);
+            self.generation.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -86,6 +109,7 @@ impl KekHandle {
     }
 
     pub(crate) async fn generate(&self, context: &KmsContext) -> Result<GeneratedKey, KmsError> {
+        let _permit = self.permits.acquire().await;
         self.counters.kms_calls.add_one();
         self.kek.generate_data_key(GenerateRequest::new(context)).await
     }
@@ -95,6 +119,7 @@ impl KekHandle {
         wrapped: &WrappedKey,
         context: &KmsContext,
     ) -> Result<UnwrappedKey, KmsError> {
+        let _permit = self.permits.acquire().await;
         self.counters.kms_calls.add_one();
         self.kek.unwrap_key(UnwrapRequest::new(wrapped, context)).await
     }
@@ -104,6 +129,7 @@ impl KekHandle {
         wrapped: &WrappedKey,
         context: &KmsContext,
     ) -> Result<WrappedKey, KmsError> {
+        let _permit = self.permits.acquire().await;
         self.counters.kms_calls.add_one();
         self.kek.rewrap_key(RewrapRequest::new(wrapped, context)).await
     }

@@ -8,20 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulla_backend::{
-    Claim, ClaimRequest, DekQuery, DekRecord, Insertion, Instant, NewDek, ScopeId,
+    Claim, ClaimRequest, DekQuery, DekRecord, DekState, Insertion, NewDek, ScopeId,
 };
 use bulla_core::DekVersion;
 
 use crate::Error;
 use crate::inner::Inner;
-use crate::load::Dek;
+use crate::load::{Dek, Read};
 use crate::slot::Slot;
 
-/// How long a claim holds: longer than making a key takes, short enough that nobody
-/// waits long for a process that died over it.
-const CLAIM_TTL: Duration = Duration::from_secs(10);
+/// How long a claim holds: longer than making a key takes, shorter than a caller waits.
+const CLAIM_TTL: Duration = Duration::from_secs(3);
 /// How often those who wait for another process look again.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What [`Scope::rotate`](crate::Scope::rotate) has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,68 +36,77 @@ pub struct Rotation {
 }
 
 impl Inner {
-    /// The slot that seals for `scope`, where the store named `record` as the active
-    /// DEK. Makes the scope's first DEK, or the successor of one that is used up.
+    /// The slot that seals for `scope`, where the store named `read` as the active DEK.
+    /// Makes the scope's first DEK, or the successor of one that is used up.
     pub(crate) async fn active(
         self: &Arc<Self>,
         scope: &ScopeId,
-        record: Option<DekRecord>,
-        began: Instant,
+        read: Read<Option<DekRecord>>,
     ) -> Result<Arc<Slot>, Error> {
-        if let Some(record) = &record {
-            let slot = self.admit(record, began).await?;
+        let mut used_up = None;
+        if let Read { found: Some(found), batch } = read {
+            used_up = Some(found.version);
+            let slot = self.admit(Read { found, batch }).await?;
             if self.may_seal(&slot, self.now()) {
                 return Ok(slot);
             }
         }
-        let used_up = record.map(|record| record.version);
         self.make_after(scope, used_up).await?;
+        // The new version is pending until every other process has seen it; they look
+        // once per feed interval.
+        let give_up = self.now().after(self.policy.load_timeout.mul_f32(0.8));
         loop {
-            let began = self.now();
             self.look_at_feed().await?;
-            let query = DekQuery::Active(scope.clone());
-            let record = self.find(std::slice::from_ref(&query)).await?.pop().flatten();
-            if let Some(record) = record
-                && Some(record.version) > used_up
-            {
-                return self.admit(&record, began).await;
+            let read = self.read_one(DekQuery::Active(scope.clone())).await?;
+            match read.found {
+                Some(found) if Some(found.version) > used_up => {
+                    return self.admit(Read { found, batch: read.batch }).await;
+                }
+                _ if self.now() >= give_up => return Err(Error::NotActiveYet),
+                _ => self.pause().await,
             }
-            // Pending until every other process has seen it.
-            self.pause().await;
         }
     }
 
-    /// Makes the version after `after`, or finds that somebody has. Returns whether
-    /// this process did.
+    /// Makes the version after `after`, or finds that somebody has made one that
+    /// seals or will. Returns whether this process did.
     pub(crate) async fn make_after(
         &self,
         scope: &ScopeId,
         after: Option<DekVersion>,
     ) -> Result<bool, Error> {
-        if after.is_some_and(|version| version.next().is_none()) {
-            return Err(Error::LineageExhausted);
-        }
-        let claim = ClaimRequest::new(scope.clone(), after, self.member.clone(), CLAIM_TTL);
+        let state = self.scope_state(scope);
+        let _making = state.making.lock().await;
+        let mut after = after;
         loop {
+            self.check_running()?;
+            if after.is_some_and(|version| version.next().is_none()) {
+                return Err(Error::LineageExhausted);
+            }
+            let (scope, owner) = (scope.clone(), self.member.clone());
+            let claim = ClaimRequest::new(scope.clone(), after, owner, CLAIM_TTL);
             match self.store.claim_next_version(&claim).await? {
-                Claim::Superseded => return Ok(false),
+                Claim::Granted(version) => return self.make(&scope, version).await,
                 Claim::Busy { .. } => self.pause().await,
-                Claim::Granted(version) => return self.make(scope, version).await,
+                Claim::Superseded { newest, state } => match state {
+                    DekState::Pending | DekState::Active => return Ok(false),
+                    // It was retired or shredded: the lineage goes on after it.
+                    _ => after = Some(newest),
+                },
             }
         }
     }
 
     async fn make(&self, scope: &ScopeId, version: DekVersion) -> Result<bool, Error> {
-        let permit = self.kms_permits.acquire().await.map_err(|_| Error::Closed)?;
         let generated = self.kek.generate(&scope.context().kms_context(version)).await?;
-        drop(permit);
         let key_id = generated.data_key.id(version, scope.context())?;
         drop(generated.data_key);
         // A wrap that does not unwrap would be found when records are lost already.
-        let (began, wrapped) = (self.now(), generated.wrapped);
-        let keys = self.prove(Dek { scope, version, key_id }, &wrapped).await?;
+        let wrapped = generated.wrapped;
+        let proven = self.prove(Dek { scope, version, key_id }, &wrapped).await?;
         let delay = self.policy.activation_delay;
-        let dek = NewDek::new(scope.clone(), version, key_id, wrapped.clone(), delay);
+        let dek = NewDek::new(scope.clone(), version, key_id, wrapped, delay);
+        let batch = self.feed_batch();
         let Insertion::Stored(state) = self.store.insert_dek(&dek).await? else {
             return Ok(false);
         };
@@ -106,7 +114,9 @@ impl Inner {
         tracing::info!(%scope, %version, %key_id, "made a data key");
         let record =
             DekRecord::new(scope.clone(), version, key_id, state, Duration::ZERO, Vec::new());
-        self.install(&record, keys, &wrapped, began)?;
+        let slot = self.new_slot(&record, proven);
+        // If the store has changed meanwhile, the next load looks again.
+        self.apply_unless_changed(batch, || self.keep_slot(&slot));
         Ok(true)
     }
 
@@ -127,6 +137,7 @@ impl Inner {
 
     /// Rotates the DEK of `scope`.
     pub(crate) async fn rotate(self: &Arc<Self>, scope: &ScopeId) -> Result<Rotation, Error> {
+        self.check_running()?;
         let from = self.active_version(scope).await?;
         let made_here = self.make_after(scope, from).await?;
         self.look_at_feed().await?;
@@ -135,8 +146,8 @@ impl Inner {
     }
 
     async fn active_version(&self, scope: &ScopeId) -> Result<Option<DekVersion>, Error> {
-        let found = self.find(&[DekQuery::Active(scope.clone())]).await?.pop().flatten();
-        Ok(found.map(|record| record.version))
+        let read = self.read_one(DekQuery::Active(scope.clone())).await?;
+        Ok(read.found.map(|record| record.version))
     }
 
     async fn pause(&self) {

@@ -4,9 +4,8 @@
 //! each DEK, and everybody else who asks the same meanwhile waits for the answer.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use bulla_backend::{DekQuery, DekRecord, Instant, ScopeId, StoredWrap, WrappedKey};
+use bulla_backend::{DekQuery, DekRecord, Instant, KekVersion, ScopeId, StoredWrap, WrappedKey};
 use bulla_core::{DekVersion, EnvelopeKey, KeyId};
 use futures_util::future::join_all;
 
@@ -16,6 +15,15 @@ use crate::inner::Inner;
 use crate::kek::KekHandle;
 use crate::slot::{NewSlot, Slot};
 
+type SlotLanding = Landing<DekQuery, Result<Arc<Slot>, Error>>;
+
+/// What the store said, and the last batch of changes that was applied before it was
+/// asked.
+pub(crate) struct Read<T> {
+    pub(crate) found: T,
+    pub(crate) batch: u64,
+}
+
 /// Which DEK a wrap should hold.
 #[derive(Clone, Copy)]
 pub(crate) struct Dek<'a> {
@@ -24,7 +32,15 @@ pub(crate) struct Dek<'a> {
     pub(crate) key_id: KeyId,
 }
 
-type SlotLanding = Landing<DekQuery, Result<Arc<Slot>, Error>>;
+/// Keys that were proven to be those of a DEK.
+pub(crate) struct Proven {
+    pub(crate) keys: EnvelopeKey,
+    pub(crate) kek: Arc<KekHandle>,
+    /// The version of the KEK that had wrapped them, by its own word if it has one.
+    pub(crate) wrapped_by: KekVersion,
+    /// When the unwrap began.
+    pub(crate) began: Instant,
+}
 
 impl Inner {
     /// Warm slots for all `queries`, in their order.
@@ -34,18 +50,14 @@ impl Inner {
         self: &Arc<Self>,
         queries: &[DekQuery],
     ) -> Vec<Result<Arc<Slot>, Error>> {
-        if self.closed.load(Ordering::Relaxed) {
-            return queries.iter().map(|_| Err(Error::Closed)).collect();
-        }
         let (waiters, landings) = self.flights.join(queries);
         if !landings.is_empty() {
             let inner = Arc::clone(self);
             self.spawn(async move { inner.fetch(landings).await });
         }
-        let outcomes = waiters.into_iter().map(|waiter| async {
-            // A fetch that died took its runtime or a backend with it.
-            waiter.outcome().await.unwrap_or(Err(Error::Closed))
-        });
+        let outcomes = waiters
+            .into_iter()
+            .map(|waiter| async { waiter.outcome().await.unwrap_or(Err(Error::LoadDied)) });
         join_all(outcomes).await
     }
 
@@ -62,16 +74,17 @@ impl Inner {
         if missing.is_empty() {
             return;
         }
-        let began = self.now();
-        let batch = self.feed_batch.load(Ordering::SeqCst);
         let queries: Vec<_> = missing.iter().map(|landing| landing.key().clone()).collect();
-        let records = match self.in_time(self.find(&queries)).await {
-            Ok(records) => records,
-            Err(error) => return missing.into_iter().for_each(|one| one.land(Err(error.clone()))),
+        let read = match self.in_time(self.read_for_load(&queries)).await {
+            Ok(read) => read,
+            Err(error) => {
+                return missing.into_iter().for_each(|landing| landing.land(Err(error.clone())));
+            }
         };
-        let work = missing.into_iter().zip(records).map(|(landing, record)| async {
+        let batch = read.batch;
+        let work = missing.into_iter().zip(read.found).map(|(landing, found)| async {
             let query = landing.key().clone();
-            let outcome = self.in_time(self.answer(&query, record, began, batch)).await;
+            let outcome = self.in_time(self.answer(&query, Read { found, batch })).await;
             if let Err(error) = &outcome {
                 tracing::debug!(%error, "a data key could not be loaded");
                 self.remember_failure(&query, error);
@@ -83,6 +96,9 @@ impl Inner {
 
     /// An answer that needs neither store nor KMS.
     fn at_hand(&self, query: &DekQuery) -> Option<Result<Arc<Slot>, Error>> {
+        if let Err(error) = self.check_running() {
+            return Some(Err(error));
+        }
         if let Some(error) = self.remembered_failure(query) {
             return Some(Err(error));
         }
@@ -106,113 +122,129 @@ impl Inner {
         slot.seals() && now < slot.seals_until && !slot.budget.is_used_up(&self.policy)
     }
 
+    /// Reads DEKs. A process that has lost sight of the store's changes looks at them
+    /// first: without, nothing that it loads may serve.
+    async fn read_for_load(
+        self: &Arc<Self>,
+        queries: &[DekQuery],
+    ) -> Result<Read<Vec<Option<DekRecord>>>, Error> {
+        if !self.feed_is_valid(self.now()) {
+            self.look_at_feed().await?;
+        }
+        let batch = self.feed_batch();
+        Ok(Read { found: self.find(queries).await?, batch })
+    }
+
+    /// Reads one DEK.
+    pub(crate) async fn read_one(&self, query: DekQuery) -> Result<Read<Option<DekRecord>>, Error> {
+        let batch = self.feed_batch();
+        let found = self.find(&[query]).await?.pop().flatten();
+        Ok(Read { found, batch })
+    }
+
     /// Makes a warm slot of what the store said.
     async fn answer(
         self: &Arc<Self>,
         query: &DekQuery,
-        record: Option<DekRecord>,
-        began: Instant,
-        batch: u64,
+        read: Read<Option<DekRecord>>,
     ) -> Result<Arc<Slot>, Error> {
-        let slot = match (query, record) {
-            (DekQuery::Key { .. }, Some(record)) => self.admit(&record, began).await?,
-            (DekQuery::Key { key_id, .. }, None) => return Err(Error::UnknownKey(*key_id)),
-            (DekQuery::Active(scope), record) => self.active(scope, record, began).await?,
-        };
-        // A key that was loaded just now is of no use to a process that has lost sight of
-        // the store's changes: look, or say why that is impossible.
-        if !self.is_valid(&slot.kek, self.now()) {
-            self.look_at_feed().await?;
+        let Read { found, batch } = read;
+        match (query, found) {
+            (DekQuery::Key { .. }, Some(found)) => self.admit(Read { found, batch }).await,
+            (DekQuery::Key { key_id, .. }, None) => Err(Error::UnknownKey(*key_id)),
+            (DekQuery::Active(scope), found) => self.active(scope, Read { found, batch }).await,
         }
-        // A change that was applied while this key was on its way has missed it.
-        if self.feed_batch.load(Ordering::SeqCst) != batch {
-            self.recheck(std::slice::from_ref(&slot)).await?;
-            if !slot.has_keys() {
-                let (key_id, state) = (slot.key_id, slot.state());
-                return Err(Error::KeyClosed { key_id, state });
-            }
-        }
-        Ok(slot)
     }
 
-    /// The slot of `record`: the cached one, or a new one after a KMS call.
-    pub(crate) async fn admit(
-        self: &Arc<Self>,
-        record: &DekRecord,
-        began: Instant,
-    ) -> Result<Arc<Slot>, Error> {
-        Self::check_opens(record)?;
-        if let Some(slot) = self.slot(&record.key_id)
-            && slot.has_keys()
-            && self.is_valid(&slot.kek, self.now())
-        {
-            self.apply(&slot, record);
+    /// The warm slot of a DEK: the cached one, or a new one after a KMS call. Whoever
+    /// else wants the same DEK, by whichever question, waits for that call.
+    pub(crate) async fn admit(self: &Arc<Self>, read: Read<DekRecord>) -> Result<Arc<Slot>, Error> {
+        let (mut waiters, mut landings) = self.unwraps.join(&[read.found.key_id]);
+        match (landings.pop(), waiters.pop()) {
+            (Some(landing), _) => {
+                let outcome = self.admit_alone(read).await;
+                landing.land(outcome.clone());
+                outcome
+            }
+            (None, Some(waiter)) => waiter.outcome().await.unwrap_or(Err(Error::LoadDied)),
+            (None, None) => Err(Error::LoadDied),
+        }
+    }
+
+    async fn admit_alone(&self, read: Read<DekRecord>) -> Result<Arc<Slot>, Error> {
+        let Read { found: record, batch } = read;
+        Self::check_opens(&record)?;
+        let cached = self.slot(&record.key_id).filter(|slot| {
+            slot.scope.id == record.scope && slot.has_keys() && self.is_valid(&slot.kek, self.now())
+        });
+        if let Some(slot) = cached {
+            self.apply_unless_changed(batch, || self.apply(&slot, record.state));
             return Ok(slot);
         }
-        let (keys, wrap) = self.unwrap(record).await?;
+        let proven = self.unwrap(&record).await?;
         self.counters.loads.add_one();
-        self.install(record, keys, &wrap.wrapped, began)
+        self.install(Read { found: record, batch }, proven).await
     }
 
-    /// Puts keys that were proven to be those of `record` into the cache.
-    pub(crate) fn install(
-        &self,
-        record: &DekRecord,
-        keys: EnvelopeKey,
-        wrapped: &WrappedKey,
-        began: Instant,
-    ) -> Result<Arc<Slot>, Error> {
-        let slot = Arc::new(Slot::new(NewSlot {
+    /// Puts proven keys into the cache, in the state that the store says. What was
+    /// read before a batch of changes was applied is read again: the change may have
+    /// closed this very DEK, and would not be told a second time.
+    async fn install(&self, mut read: Read<DekRecord>, proven: Proven) -> Result<Arc<Slot>, Error> {
+        let slot = self.new_slot(&read.found, proven);
+        loop {
+            slot.set_state(read.found.state);
+            if let Some(kept) = self.apply_unless_changed(read.batch, || self.keep_slot(&slot)) {
+                return if kept { Ok(slot) } else { Err(Error::Closed) };
+            }
+            let (scope, key_id) = (read.found.scope.clone(), slot.key_id);
+            let again = self.read_one(DekQuery::Key { scope, key_id }).await?;
+            let found = again.found.ok_or(Error::UnknownKey(key_id))?;
+            Self::check_opens(&found)?;
+            read = Read { found, batch: again.batch };
+        }
+    }
+
+    pub(crate) fn new_slot(&self, record: &DekRecord, proven: Proven) -> Arc<Slot> {
+        Arc::new(Slot::new(NewSlot {
             scope: self.scope_state(&record.scope),
             record,
-            kek: self.kek_of(record.key_id, wrapped)?,
             budget: self.budget(record.key_id),
-            keys,
-            wrapped_by: wrapped.kek_version.clone(),
-            began,
+            proven,
             refresh_after: self.policy.refresh_after,
             age_max: self.policy.dek_age_max,
-        }));
-        self.keep_slot(&slot);
-        Ok(slot)
+        }))
     }
 
     /// Unwraps a DEK by the first of its wraps whose KEK is at hand.
-    pub(crate) async fn unwrap<'a>(
-        &self,
-        record: &'a DekRecord,
-    ) -> Result<(EnvelopeKey, &'a StoredWrap), Error> {
+    pub(crate) async fn unwrap(&self, record: &DekRecord) -> Result<Proven, Error> {
         let wrap = self.usable_wrap(record)?;
         let dek = Dek { scope: &record.scope, version: record.version, key_id: record.key_id };
-        Ok((self.prove(dek, &wrap.wrapped).await?, wrap))
+        self.prove(dek, &wrap.wrapped).await
     }
 
     /// Unwraps `wrapped` and checks that it holds `dek`: the key id that is derived
     /// from what was unwrapped commits to the key, its version and its scope.
-    pub(crate) async fn prove(
-        &self,
-        dek: Dek<'_>,
-        wrapped: &WrappedKey,
-    ) -> Result<EnvelopeKey, Error> {
-        let kek = self.kek_of(dek.key_id, wrapped)?;
-        let scope = dek.scope.context();
-        let permit = self.kms_permits.acquire().await.map_err(|_| Error::Closed)?;
-        let began = self.now();
+    pub(crate) async fn prove(&self, dek: Dek<'_>, wrapped: &WrappedKey) -> Result<Proven, Error> {
+        let (key_id, scope) = (dek.key_id, dek.scope.context());
+        let kek = self.keks.get(&wrapped.kek).cloned();
+        let kek = kek.ok_or_else(|| Error::UnknownKek { key_id, kek: wrapped.kek.clone() })?;
+        let (began, revocations) = (self.now(), kek.revocations());
         let unwrapped = kek.unwrap(wrapped, &scope.kms_context(dek.version)).await?;
-        drop(permit);
         let keys = EnvelopeKey::derive(&unwrapped.data_key, dek.version, scope, self.key_options)?;
-        if keys.key_id() != dek.key_id {
-            let (key_id, kek) = (dek.key_id, kek.id().clone());
+        if keys.key_id() != key_id {
+            let kek = kek.id().clone();
             tracing::error!(%key_id, %kek, "a wrap does not hold the data key that it should");
             return Err(Error::WrongKeyUnwrapped { key_id, kek });
         }
-        kek.extend_validity(began.after(self.policy.revocation_deadline));
-        Ok(keys)
-    }
-
-    fn kek_of(&self, key_id: KeyId, wrapped: &WrappedKey) -> Result<Arc<KekHandle>, Error> {
-        let kek = self.keks.get(&wrapped.kek).cloned();
-        kek.ok_or_else(|| Error::UnknownKek { key_id, kek: wrapped.kek.clone() })
+        if !self.extend_validity(&kek, revocations, began) {
+            return Err(Error::Revoked(kek.id().clone()));
+        }
+        // The store's word counts only where the KEK has none.
+        let wrapped_by = match unwrapped.kek_version {
+            KekVersion::Unknown => wrapped.kek_version.clone(),
+            known => known,
+        };
+        Ok(Proven { keys, kek, wrapped_by, began })
     }
 
     /// The first wrap whose KEK this manager was given.
@@ -224,20 +256,5 @@ impl Inner {
             }
             None => Error::UnknownKey(record.key_id),
         })
-    }
-
-    /// Brings slots in line with the store, by one read.
-    pub(crate) async fn recheck(&self, slots: &[Arc<Slot>]) -> Result<(), Error> {
-        let queries: Vec<_> = slots
-            .iter()
-            .map(|slot| DekQuery::Key { scope: slot.scope.id.clone(), key_id: slot.key_id })
-            .collect();
-        for (slot, record) in slots.iter().zip(self.find(&queries).await?) {
-            match record {
-                Some(record) => self.apply(slot, &record),
-                None => self.evict(slot),
-            }
-        }
-        Ok(())
     }
 }

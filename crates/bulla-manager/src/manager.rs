@@ -9,7 +9,7 @@ use bulla_core::{KeyError, KeyOptions};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use crate::inner::{Inner, Parts};
+use crate::inner::{Inner, Parts, in_time};
 use crate::kek::KekHandle;
 use crate::rewrap::RewrapQueue;
 use crate::stats::{Counters, Stats};
@@ -86,10 +86,12 @@ impl Manager {
     /// [`Error::Store`] if the store cannot be read. A KEK that cannot be probed is
     /// no error: its keys serve until their deadline.
     pub async fn sync(&self) -> Result<(), Error> {
+        self.inner.check_running()?;
         self.inner.forget_failures();
         self.inner.in_time(self.inner.look_at_feed()).await?;
-        for kek in self.inner.keks.values() {
-            self.inner.probe(kek).await;
+        for probe in self.inner.probe_all() {
+            // A backend that panicked has said so; the others are not its fault.
+            let _ = probe.await;
         }
         Ok(())
     }
@@ -113,9 +115,15 @@ impl Manager {
     /// policy's `member_alive_for`.
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.closed.store(true, Ordering::SeqCst);
-        self.inner.seals_until.store(0, Ordering::SeqCst);
-        self.inner.evict_if(|_| true);
-        Ok(self.inner.store.remove_member(&self.inner.member).await?)
+        self.inner.halt();
+        self.inner
+            .in_time(async {
+                // A look at the feed that is under way would report this process again.
+                let _feed = self.inner.feed_position.0.lock().await;
+                self.inner.halt();
+                Ok(self.inner.store.remove_member(&self.inner.member).await?)
+            })
+            .await
     }
 }
 
@@ -178,7 +186,8 @@ impl ManagerBuilder {
         self.check_profile()?;
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let counters = Arc::new(Counters::default());
-        let handle = |kek| Arc::new(KekHandle::new(kek, Arc::clone(&counters)));
+        let at_once = self.policy.kms_concurrency;
+        let handle = |kek| Arc::new(KekHandle::new(kek, Arc::clone(&counters), at_once));
         let kek = handle(self.kek);
         let keks: HashMap<KekId, _> = self
             .others
@@ -187,7 +196,10 @@ impl ManagerBuilder {
             .chain([Arc::clone(&kek)])
             .map(|kek| (kek.id().clone(), kek))
             .collect();
-        let now = self.store.changes_since(None, 0).await?;
+        let now = in_time(&*self.clock, self.policy.load_timeout, async {
+            Ok(self.store.changes_since(None, 0).await?)
+        })
+        .await?;
         let (rewraps, asked) = RewrapQueue::new();
         let inner = Arc::new(Inner::new(Parts {
             policy: self.policy,
@@ -240,7 +252,7 @@ async fn check_kek(inner: &Inner, kek: &KekHandle) -> Result<(), Error> {
         }
         Ok(state) => {
             kek.learn(state.current.label());
-            Ok(inner.store.record_kek(&state).await?)
+            inner.in_time(async { Ok(inner.store.record_kek(&state).await?) }).await
         }
         Err(Error::Kms(error)) => match error.kind() {
             KmsErrorKind::Unavailable

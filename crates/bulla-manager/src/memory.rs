@@ -206,11 +206,18 @@ impl Tables {
         ))
     }
 
+    fn newest_of(&self, scope: &ScopeId) -> Option<(DekVersion, DekState)> {
+        let (version, key_id) = self.lineages.get(scope)?.versions.last_key_value()?;
+        Some((*version, self.deks.get(key_id)?.state))
+    }
+
     fn claim(&mut self, request: &ClaimRequest, now: Instant) -> Result<Claim, StoreError> {
         let lineage = self.lineages.get(&request.scope);
         let newest = lineage.and_then(Lineage::newest);
-        if newest > request.after {
-            return Ok(Claim::Superseded);
+        if newest > request.after
+            && let Some((newest, state)) = self.newest_of(&request.scope)
+        {
+            return Ok(Claim::Superseded { newest, state });
         }
         if newest < request.after {
             return Err(refused("the claim is on top of a version that the store does not have"));

@@ -21,14 +21,16 @@ pub enum Profile {
 /// Limits and intervals of a manager. The defaults suit a service with some
 /// thousands of scopes.
 ///
-/// **Worst-case exposure.** A key whose KEK is disabled, or whose use is denied as a
-/// whole, is gone from this process after `probe_interval` plus
-/// `denied_confirmation` while the KMS can be reached, and after
-/// `revocation_deadline` in any case. A DEK that is disabled or shredded in the store
-/// is gone after `feed_interval`, and after `revocation_deadline` if the store cannot
-/// be reached. A permission that is withdrawn for single scopes (by a condition on
-/// the encryption context) is seen when such a key is refreshed: after
-/// `refresh_after` plus `denied_confirmation`.
+/// **Worst-case exposure**, after which a key is wiped from this process:
+///
+/// | what happened | while store and KMS answer | if they do not |
+/// |---|---|---|
+/// | the KEK or the version in use is disabled, or its use denied as a whole | `probe_interval` + `denied_confirmation` | `revocation_deadline` |
+/// | the DEK is disabled or shredded in the store | `feed_interval` | `revocation_deadline` |
+/// | its use is denied for single scopes, by a condition on the context | 2 x `refresh_after` | `revocation_deadline` |
+///
+/// The first two columns come on top of one `feed_interval`, at which the background
+/// wakes, and of the time that the calls take, at most `load_timeout` each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
@@ -36,7 +38,8 @@ pub struct Policy {
     /// each. Default 10,000.
     pub cached_deks_max: u64,
     /// Age after which a cached DEK that is in use is read from the store and
-    /// unwrapped again, in the background. Default 1 hour.
+    /// unwrapped again, in the background; at twice that age one that is not in use is
+    /// wiped. Default 1 hour.
     pub refresh_after: Duration,
     /// How often each KEK with cached DEKs is probed. Default 1 minute.
     pub probe_interval: Duration,
@@ -52,7 +55,7 @@ pub struct Policy {
     pub negative_for: Duration,
     /// How long a caller waits for a key at most. Default 10 seconds.
     pub load_timeout: Duration,
-    /// KMS calls at once, for loads. Default 16.
+    /// Calls at once that use one KEK. Default 16.
     pub kms_concurrency: usize,
     /// Rewraps at once, in the background; 0 switches lazy rewrap off. Default 4.
     pub rewrap_concurrency: usize,
@@ -62,7 +65,8 @@ pub struct Policy {
     /// How long a process counts as alive after it was last heard of. Default 1
     /// minute.
     pub member_alive_for: Duration,
-    /// How long a process seals without reaching the store. Default 24 hours.
+    /// How long a process seals while it can read the store and not write to it.
+    /// Without reading it, it stops with the revocation deadline. Default 24 hours.
     pub seal_lease: Duration,
     /// Records that this process seals under one DEK at most. Default 2^32 (spec,
     /// "Limits").
@@ -114,10 +118,15 @@ impl Policy {
                 "dek_bytes_max must admit the largest record, of 2^30 bytes",
             ),
             (self.dek_bytes_max <= default.dek_bytes_max, "dek_bytes_max is over 2^44"),
+            (!self.dek_age_max.is_zero(), "dek_age_max must not be 0"),
+            (!self.load_timeout.is_zero(), "load_timeout must not be 0"),
+            (!self.seal_lease.is_zero(), "seal_lease must not be 0"),
+            (!self.refresh_after.is_zero(), "refresh_after must not be 0"),
             (!self.feed_interval.is_zero(), "feed_interval must not be 0"),
             (!self.probe_interval.is_zero(), "probe_interval must not be 0"),
             (
-                self.probe_interval + self.denied_confirmation < self.revocation_deadline,
+                self.probe_interval.saturating_add(self.denied_confirmation)
+                    < self.revocation_deadline,
                 "probe_interval plus denied_confirmation must be less than revocation_deadline",
             ),
             (
@@ -125,7 +134,7 @@ impl Policy {
                 "feed_interval must be less than revocation_deadline",
             ),
             (
-                self.feed_interval * 2 <= self.member_alive_for,
+                self.feed_interval.saturating_mul(2) <= self.member_alive_for,
                 "member_alive_for must be at least two feed_intervals",
             ),
         ];

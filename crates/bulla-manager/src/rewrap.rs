@@ -64,6 +64,18 @@ impl RewrapQueue {
     }
 }
 
+/// A rewrap under way, which ends when it is dropped.
+struct Rewrapping {
+    inner: Arc<Inner>,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Rewrapping {
+    fn drop(&mut self) {
+        self.inner.rewraps.done(&self.slot.key_id);
+    }
+}
+
 /// Renews wraps until the manager is dropped.
 pub(crate) async fn run(manager: Weak<Inner>, mut asked: mpsc::Receiver<Arc<Slot>>) {
     let Some(at_once) = manager.upgrade().map(|inner| inner.policy.rewrap_concurrency) else {
@@ -73,17 +85,14 @@ pub(crate) async fn run(manager: Weak<Inner>, mut asked: mpsc::Receiver<Arc<Slot
     while let Some(slot) = asked.recv().await {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let Some(inner) = manager.upgrade() else { return };
-        let work = Arc::clone(&inner);
+        let work = Rewrapping { inner: Arc::clone(&inner), slot };
         inner.spawn(async move {
-            match work.in_time(work.rewrap(&slot)).await {
-                Ok(()) => {}
-                Err(error) => {
-                    work.counters.rewrap_failures.add_one();
-                    tracing::warn!(key_id = %slot.key_id, %error, "a wrap could not be renewed; the old one stays");
-                }
+            let Rewrapping { inner, slot } = &work;
+            if let Err(error) = inner.in_time(inner.rewrap(slot)).await {
+                inner.counters.rewrap_failures.add_one();
+                tracing::warn!(key_id = %slot.key_id, %error, "a wrap could not be renewed; the old one stays");
             }
-            work.rewraps.done(&slot.key_id);
-            drop(permit);
+            drop((work, permit));
         });
     }
 }
@@ -91,30 +100,31 @@ pub(crate) async fn run(manager: Weak<Inner>, mut asked: mpsc::Receiver<Arc<Slot
 impl Inner {
     /// Renews the wrap of one DEK, if it is still behind its KEK.
     async fn rewrap(&self, slot: &Slot) -> Result<(), Error> {
-        let query = DekQuery::Key { scope: slot.scope.id.clone(), key_id: slot.key_id };
-        let record = self.find(&[query]).await?.pop().flatten();
-        let record = record.ok_or(Error::UnknownKey(slot.key_id))?;
+        self.check_running()?;
+        let (scope, key_id, kek) = (slot.scope.id.clone(), slot.key_id, &slot.kek);
+        let read = self.read_one(DekQuery::Key { scope, key_id }).await?;
+        let record = read.found.ok_or(Error::UnknownKey(key_id))?;
         let old = self.usable_wrap(&record)?;
-        let kek = &slot.kek;
-        if old.wrapped.kek != *kek.id()
-            || old.wrapped.kek_version.label() == kek.current().as_deref()
-        {
-            // Another process was faster.
-            slot.set_wrapped_by(old.wrapped.kek_version.clone());
+        let dek = Dek { scope: &record.scope, version: record.version, key_id };
+        let current = kek.current();
+        if old.wrapped.kek != *kek.id() || old.wrapped.kek_version.label() == current.as_deref() {
+            // Another process was faster, or the store says so: the KEK knows.
+            slot.set_wrapped_by(self.prove(dek, &old.wrapped).await?.wrapped_by);
             return Ok(());
         }
         let context = record.scope.context().kms_context(record.version);
         let new = kek.rewrap(&old.wrapped, &context).await?;
-        let dek = Dek { scope: &record.scope, version: record.version, key_id: record.key_id };
-        drop(self.prove(dek, &new).await?);
-        let version = new.kek_version.clone();
-        let swap = WrapSwap::new(record.key_id, old.slot, old.rev, new);
+        if new.kek_version.label() == old.wrapped.kek_version.label() {
+            return Err(Error::StillOldVersion(kek.id().clone()));
+        }
+        let wrapped_by = self.prove(dek, &new).await?.wrapped_by;
+        let swap = WrapSwap::new(key_id, old.slot, old.rev, new);
         if self.store.replace_wrap(&swap).await? {
             self.counters.rewraps.add_one();
-            slot.set_wrapped_by(version);
+            slot.set_wrapped_by(wrapped_by);
         } else {
-            // Somebody else has replaced it: the feed will tell by what.
-            tracing::debug!(key_id = %record.key_id, "another process renewed the wrap");
+            // Somebody else has replaced it; the next attempt will see by what.
+            tracing::debug!(%key_id, "another process renewed the wrap");
         }
         Ok(())
     }

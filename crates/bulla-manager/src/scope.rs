@@ -190,7 +190,7 @@ impl Scope {
     pub fn try_seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, Error> {
         EnvelopeKey::sealed_len(plaintext.len())?;
         self.seal_now(plaintext.len(), |keys| keys.seal(plaintext, context))
-            .unwrap_or(Err(Error::NotWarm))
+            .unwrap_or_else(|| Err(self.not_warm()))
     }
 
     /// [`open`](Self::open) without waiting.
@@ -198,10 +198,10 @@ impl Scope {
     /// # Errors
     /// [`Error::NotWarm`] if the key is not at hand; otherwise as `open`.
     pub fn try_open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
-        let key_id = parse(envelope)?;
+        let key_id = EnvelopeKey::key_id_of(envelope)?;
         let (plaintext, freshness) = self
             .open_now(&key_id, |keys| keys.open(envelope, context))
-            .unwrap_or(Err(Error::NotWarm))?;
+            .unwrap_or_else(|| Err(self.not_warm()))?;
         Ok(Opened::new(plaintext, freshness))
     }
 
@@ -301,7 +301,7 @@ impl Scope {
         envelope: &[u8],
         mut open: impl FnMut(&EnvelopeKey) -> Result<T, OpenError>,
     ) -> Result<(T, Freshness), Error> {
-        let key_id = parse(envelope)?;
+        let key_id = EnvelopeKey::key_id_of(envelope)?;
         if let Some(opened) = self.open_now(&key_id, &mut open) {
             return opened;
         }
@@ -349,6 +349,11 @@ impl Scope {
         Some(opened.map(|opened| (opened, slot.freshness())).map_err(Error::from))
     }
 
+    /// Why a call that does not wait found no key.
+    fn not_warm(&self) -> Error {
+        self.inner.check_running().err().unwrap_or(Error::NotWarm)
+    }
+
     async fn load_active(&self) -> Result<Arc<Slot>, Error> {
         let query = DekQuery::Active(self.id().clone());
         self.inner.load(&[query]).await.pop().unwrap_or(Err(Error::Closed))
@@ -372,8 +377,4 @@ impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scope({}, {:?})", self.id(), self.phase())
     }
-}
-
-fn parse(envelope: &[u8]) -> Result<KeyId, Error> {
-    Ok(Header::parse(envelope).map_err(OpenError::from)?.key_id)
 }

@@ -12,11 +12,14 @@ use bulla_core::{DekVersion, EnvelopeKey, KeyId};
 use crate::budget::Budget;
 use crate::freshness::Freshness;
 use crate::kek::KekHandle;
+use crate::load::Proven;
 
 /// The state of one scope that its handles and its slots share. It is reached from
 /// both, and lives as long as any of them.
 pub(crate) struct ScopeState {
     pub(crate) id: ScopeId,
+    /// Held while this process makes a version: two would waste a KMS call.
+    pub(crate) making: tokio::sync::Mutex<()>,
     /// The slot that seals.
     current: ArcSwapOption<Slot>,
     /// Slots seen last, newest first: found by comparing, without hashing.
@@ -30,7 +33,13 @@ const RECENT_MAX: usize = 16;
 impl ScopeState {
     pub(crate) fn new(id: ScopeId) -> Self {
         let recent = ArcSwap::from_pointee(Vec::new());
-        Self { id, current: ArcSwapOption::empty(), recent, changing: Mutex::default() }
+        Self {
+            id,
+            making: tokio::sync::Mutex::default(),
+            current: ArcSwapOption::empty(),
+            recent,
+            changing: Mutex::default(),
+        }
     }
 
     #[inline]
@@ -113,6 +122,8 @@ pub(crate) struct Slot {
     pub(crate) seals_until: Instant,
     /// When its successor is to be made: at half of its age.
     pub(crate) stages_at: Instant,
+    /// When the last unwrap that proved it began, in nanoseconds.
+    proven_at: AtomicU64,
     /// When it is to be refreshed, in nanoseconds.
     refresh_at: AtomicU64,
     /// When an operation should look after more than itself, in nanoseconds.
@@ -145,35 +156,33 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 pub(crate) struct NewSlot<'a> {
     pub(crate) scope: Arc<ScopeState>,
     pub(crate) record: &'a DekRecord,
-    pub(crate) kek: Arc<KekHandle>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) keys: EnvelopeKey,
-    pub(crate) wrapped_by: KekVersion,
-    /// When the fetch began.
-    pub(crate) began: Instant,
+    pub(crate) proven: Proven,
     pub(crate) refresh_after: Duration,
     pub(crate) age_max: Duration,
 }
 
 impl Slot {
     pub(crate) fn new(new: NewSlot<'_>) -> Self {
+        let Proven { keys, kek, wrapped_by, began } = new.proven;
         let slot = Self {
             scope: new.scope,
             key_id: new.record.key_id,
             version: new.record.version,
-            kek: new.kek,
+            kek,
             budget: new.budget,
-            keys: ArcSwapOption::from_pointee(new.keys),
+            keys: ArcSwapOption::from_pointee(keys),
             state: AtomicU8::new(0),
             grace: AtomicBool::new(false),
             refreshing: AtomicBool::new(false),
-            seals_until: new.began.after(new.age_max.saturating_sub(new.record.age)),
-            stages_at: new.began.after((new.age_max / 2).saturating_sub(new.record.age)),
-            refresh_at: AtomicU64::new(new.began.after(new.refresh_after).as_nanos()),
+            seals_until: began.after(new.age_max.saturating_sub(new.record.age)),
+            stages_at: began.after((new.age_max / 2).saturating_sub(new.record.age)),
+            proven_at: AtomicU64::new(began.as_nanos()),
+            refresh_at: AtomicU64::new(began.after(new.refresh_after).as_nanos()),
             attention_at: AtomicU64::new(0),
-            used_at: AtomicU64::new(new.began.as_nanos()),
+            used_at: AtomicU64::new(began.as_nanos()),
             rewrap_at: AtomicU64::new(0),
-            wrapped_by: ArcSwap::from_pointee(new.wrapped_by),
+            wrapped_by: ArcSwap::from_pointee(wrapped_by),
             kek_generation: AtomicU64::new(0),
             stale_kek: AtomicBool::new(false),
         };
@@ -249,18 +258,26 @@ impl Slot {
         self.stale_kek.load(Ordering::Relaxed) && take_if_due(&self.rewrap_at, now)
     }
 
-    pub(crate) fn refresh_started(&self) {
+    pub(crate) fn proven_at(&self) -> Instant {
+        Instant::from_nanos(self.proven_at.load(Ordering::Relaxed))
+    }
+
+    /// Starts a refresh, which ends when what this returns is dropped.
+    pub(crate) fn start_refresh(self: &Arc<Self>) -> Refreshing {
         self.refreshing.store(true, Ordering::Relaxed);
+        Refreshing(Arc::clone(self))
     }
 
-    pub(crate) fn refresh_succeeded(&self, next: Instant) {
+    /// An unwrap that began at `began` proved the keys once more.
+    pub(crate) fn prove(&self, began: Instant, next: Instant, wrapped_by: KekVersion) {
+        self.proven_at.fetch_max(began.as_nanos(), Ordering::Relaxed);
         self.refresh_at.store(next.as_nanos(), Ordering::Relaxed);
-        self.refreshing.store(false, Ordering::Relaxed);
         self.grace.store(false, Ordering::Relaxed);
+        self.set_wrapped_by(wrapped_by);
     }
 
-    pub(crate) fn refresh_failed(&self) {
-        self.refreshing.store(false, Ordering::Relaxed);
+    /// A refresh failed for a reason that may pass.
+    pub(crate) fn enter_grace(&self) {
         self.grace.store(true, Ordering::Relaxed);
     }
 
@@ -289,8 +306,20 @@ impl Slot {
             (Some(wrapped_by), Some(current)) => *wrapped_by != *current,
             _ => false,
         };
-        self.stale_kek.store(stale, Ordering::Relaxed);
+        if !self.stale_kek.swap(stale, Ordering::Relaxed) && stale {
+            // The next use asks for a rewrap.
+            self.attention_at.store(0, Ordering::Relaxed);
+        }
         self.kek_generation.store(generation, Ordering::Relaxed);
+    }
+}
+
+/// A refresh under way.
+pub(crate) struct Refreshing(Arc<Slot>);
+
+impl Drop for Refreshing {
+    fn drop(&mut self) {
+        self.0.refreshing.store(false, Ordering::Relaxed);
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bulla_backend::{
-    DekQuery, DekState, Instant, KekStatus, KmsErrorKind, MemberReport, ScopeId, StoreRevision,
+    DekChange, DekQuery, DekState, Instant, KekState, KekStatus, KmsErrorKind, MemberReport,
+    StoreRevision,
 };
-use bulla_core::KeyId;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::inner::Inner;
@@ -40,7 +41,7 @@ pub(crate) async fn run(manager: Weak<Inner>) {
         }
         if inner.now() >= probe_at {
             probe_at = inner.now().after(inner.policy.probe_interval);
-            inner.probe_all();
+            drop(inner.probe_all());
         }
         if let Err(error) = inner.in_time(inner.look_at_feed()).await {
             tracing::warn!(%error, "the key store's changes could not be read");
@@ -56,38 +57,18 @@ impl Inner {
     pub(crate) async fn look_at_feed(self: &Arc<Self>) -> Result<(), Error> {
         let mut position = self.feed_position.0.lock().await;
         loop {
+            self.check_running()?;
             let began = self.now();
             let changes = self.store.changes_since(Some(*position), CHANGES_PAGE).await?;
-            if changes.identity != self.identity {
-                self.store_replaced.store(true, Ordering::Relaxed);
-                self.seals_until.store(0, Ordering::Relaxed);
-                self.evict_if(|_| true);
-                tracing::error!("the key store was replaced or restored: no more sealing");
+            if changes.identity != self.identity || changes.revision < *position {
+                self.store_replaced.store(true, Ordering::SeqCst);
+                self.halt();
+                tracing::error!(
+                    "the key store was replaced or restored: nothing is served any more"
+                );
                 return Err(Error::StoreReplaced);
             }
-            if !changes.deks.is_empty() {
-                self.feed_batch.fetch_add(1, Ordering::SeqCst);
-            }
-            let mut cached = Vec::new();
-            for change in &changes.deks {
-                if !matches!(change.state, DekState::Pending | DekState::Active) {
-                    self.drop_budget(&change.key_id);
-                }
-                if let Some(slot) = self.slot(&change.key_id) {
-                    // Not even the next read may come between a closed DEK and its end.
-                    if !change.state.opens() {
-                        slot.set_state(change.state);
-                        self.evict(&slot);
-                    } else {
-                        cached.push(slot);
-                    }
-                } else if matches!(change.state, DekState::Pending | DekState::Active) {
-                    self.fetch_successor(&change.scope, change.key_id);
-                }
-            }
-            if !cached.is_empty() {
-                self.recheck(&cached).await?;
-            }
+            self.apply_changes(&changes.deks);
             *position = changes.revision;
             if changes.more {
                 continue;
@@ -108,56 +89,77 @@ impl Inner {
         }
     }
 
-    /// A scope that is sealing here has a new version: have it at hand before it is
-    /// needed.
-    fn fetch_successor(self: &Arc<Self>, scope: &ScopeId, key_id: KeyId) {
-        let Some(state) = self.live_scope(scope) else { return };
-        if state.current().is_none() {
+    fn apply_changes(self: &Arc<Self>, changes: &[DekChange]) {
+        if changes.is_empty() {
             return;
         }
-        let (inner, query) = (Arc::clone(self), DekQuery::Key { scope: scope.clone(), key_id });
+        let mut successors = Vec::new();
+        self.apply_batch(|| {
+            for change in changes {
+                let seals = matches!(change.state, DekState::Pending | DekState::Active);
+                if !seals {
+                    self.drop_budget(&change.key_id);
+                }
+                match self.slot(&change.key_id) {
+                    Some(slot) => self.apply(&slot, change.state),
+                    None if seals => successors.push(change),
+                    None => {}
+                }
+            }
+        });
+        successors.into_iter().for_each(|change| self.fetch_successor(change));
+    }
+
+    /// A scope that is sealing here has a new version: have it at hand before it is
+    /// needed.
+    fn fetch_successor(self: &Arc<Self>, change: &DekChange) {
+        let sealing = self.live_scope(&change.scope).is_some_and(|state| state.current().is_some());
+        if !sealing {
+            return;
+        }
+        let (scope, key_id) = (change.scope.clone(), change.key_id);
+        let (inner, query) = (Arc::clone(self), DekQuery::Key { scope, key_id });
         self.spawn(async move {
             inner.load(&[query]).await;
         });
     }
 
-    /// Wipes what may serve no longer, used or not.
+    /// Wipes what may serve no longer, used or not; and what nobody has used for so
+    /// long that its last proof is old.
     fn wipe_expired(&self) {
         let now = self.now();
-        let wiped = self.evict_if(|slot| !self.is_valid(&slot.kek, now));
+        let proof_max = self.policy.refresh_after.saturating_mul(2);
+        let wiped = self.evict_if(|slot| {
+            !self.is_valid(&slot.kek, now) || now.since(slot.proven_at()) > proof_max
+        });
         if wiped > 0 {
-            tracing::warn!(wiped, "data keys reached the revocation deadline");
+            tracing::info!(wiped, "data keys reached a deadline");
         }
     }
 
     /// Probes every KEK, each in a task of its own: one that hangs delays no other.
-    pub(crate) fn probe_all(self: &Arc<Self>) {
-        for kek in self.keks.values() {
-            if kek.probing.swap(true, Ordering::Relaxed) {
-                continue;
-            }
-            let (inner, kek) = (Arc::clone(self), Arc::clone(kek));
-            self.spawn(async move {
-                inner.probe(&kek).await;
-                kek.probing.store(false, Ordering::Relaxed);
-            });
-        }
+    /// The tasks go on if nobody waits for them.
+    pub(crate) fn probe_all(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        let probes = self.keks.values().filter_map(|kek| Some((kek, kek.start_probing()?)));
+        probes
+            .map(|(kek, probing)| {
+                let (inner, kek) = (Arc::clone(self), Arc::clone(kek));
+                self.runtime.spawn(async move {
+                    inner.probe(&kek).await;
+                    drop(probing);
+                })
+            })
+            .collect()
     }
 
-    /// Asks for the state of a KEK, and unwraps a DEK under it unless one was
-    /// unwrapped lately: only the data path proves that the data path is allowed.
-    pub(crate) async fn probe(self: &Arc<Self>, kek: &Arc<KekHandle>) {
+    /// Asks for the state of a KEK, and unwraps the DEK under it that was used last:
+    /// only the data path proves that the data path is allowed.
+    async fn probe(self: &Arc<Self>, kek: &Arc<KekHandle>) {
         match self.in_time(async { Ok(kek.describe().await?) }).await {
             Ok(state) if state.status != KekStatus::Enabled => {
                 return self.revoke(kek, state.status.as_str());
             }
-            Ok(state) => {
-                kek.learn(state.current.label());
-                let recorded = async { Ok(self.store.record_kek(&state).await?) };
-                if let Err(error) = self.in_time(recorded).await {
-                    tracing::warn!(kek = %kek.id(), %error, "the state of a KEK was not recorded");
-                }
-            }
+            Ok(state) => self.learn(kek, &state).await,
             Err(Error::Kms(error))
                 if matches!(error.kind(), KmsErrorKind::Disabled | KmsErrorKind::NotFound) =>
             {
@@ -168,19 +170,24 @@ impl Inner {
         }
         let of_this_kek = |slot: &Arc<Slot>| Arc::ptr_eq(&slot.kek, kek) && slot.has_keys();
         let used_last = self.slots().filter(of_this_kek).max_by_key(|slot| slot.used_at());
-        if let Some(slot) = used_last
-            && !self.probe_is_fresh(kek, self.now())
-        {
-            slot.refresh_started();
+        if let Some(slot) = used_last {
             self.refresh(&slot).await;
         }
     }
 
-    /// Wipes every DEK under `kek`.
-    fn revoke(&self, kek: &Arc<KekHandle>, reason: &str) {
-        kek.end_validity();
-        let wiped = self.evict_if(|slot| Arc::ptr_eq(&slot.kek, kek));
-        tracing::warn!(kek = %kek.id(), wiped, "a key-encryption key is revoked: {reason}");
+    /// Draws the consequences of the state of a KEK that is enabled as a whole.
+    async fn learn(&self, kek: &Arc<KekHandle>, state: &KekState) {
+        kek.learn(state.current.label());
+        let closed = |label: &str| {
+            let version = state.versions.iter().find(|version| *version.label == *label);
+            version.is_some_and(|version| version.status != KekStatus::Enabled)
+        };
+        self.evict_if(|slot| {
+            Arc::ptr_eq(&slot.kek, kek) && slot.wrapped_by().label().is_some_and(closed)
+        });
+        if let Err(error) = self.in_time(async { Ok(self.store.record_kek(state).await?) }).await {
+            tracing::warn!(kek = %kek.id(), %error, "the state of a KEK was not recorded");
+        }
     }
 
     /// Looks after a slot that is being used: refreshes and rewraps what is due.
@@ -196,7 +203,6 @@ impl Inner {
             self.stage_successor(slot);
         }
         if slot.take_refresh(now) {
-            slot.refresh_started();
             let (inner, slot) = (Arc::clone(self), Arc::clone(slot));
             self.spawn(async move { inner.refresh(&slot).await });
         }
@@ -204,36 +210,37 @@ impl Inner {
 
     /// Reads and unwraps a cached DEK again, and draws the consequences.
     async fn refresh(self: &Arc<Self>, slot: &Arc<Slot>) {
+        let _refreshing = slot.start_refresh();
         let began = self.now();
-        let mut outcome = self.reread(slot).await;
+        let mut outcome = self.in_time(self.prove_again(slot)).await;
         if let Err(Error::Kms(error)) = &outcome
             && error.kind() == KmsErrorKind::Denied
         {
             // Permissions that are being changed deny for a moment.
             self.clock.sleep_until(began.after(self.policy.denied_confirmation)).await;
-            outcome = self.reread(slot).await;
+            outcome = self.in_time(self.prove_again(slot)).await;
         }
         match outcome {
-            Ok(()) => slot.refresh_succeeded(began.after(self.policy.refresh_after)),
+            Ok(()) => {}
             Err(Error::Kms(error)) => match error.kind() {
                 KmsErrorKind::Disabled => {
-                    let label = slot.wrapped_by();
+                    let version = slot.wrapped_by();
                     self.evict_if(|other| {
-                        Arc::ptr_eq(&other.kek, &slot.kek) && other.wrapped_by() == label
+                        Arc::ptr_eq(&other.kek, &slot.kek)
+                            && other.wrapped_by().label() == version.label()
                     });
                 }
                 KmsErrorKind::Denied => self.revoke(&slot.kek, "access was denied twice"),
                 KmsErrorKind::Tampered | KmsErrorKind::NotFound => self.evict(slot),
                 _ => {
-                    tracing::warn!(%error, "a data key could not be refreshed; it serves until its deadline");
-                    slot.refresh_failed();
+                    tracing::warn!(%error, "a data key serves until its deadline");
+                    slot.enter_grace();
                 }
             },
-            Err(Error::Store(error)) => {
-                tracing::warn!(%error, "a data key could not be refreshed; it serves until its deadline");
-                slot.refresh_failed();
+            Err(error @ (Error::Store(_) | Error::Timeout)) => {
+                tracing::warn!(%error, "a data key serves until its deadline");
+                slot.enter_grace();
             }
-            Err(Error::Timeout) => slot.refresh_failed(),
             Err(error) => {
                 tracing::warn!(%error, "a cached data key is not good any more");
                 self.evict(slot);
@@ -241,16 +248,16 @@ impl Inner {
         }
     }
 
-    async fn reread(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(), Error> {
-        self.in_time(async {
-            let query = DekQuery::Key { scope: slot.scope.id.clone(), key_id: slot.key_id };
-            let record = self.find(&[query]).await?.pop().flatten();
-            let record = record.ok_or(Error::UnknownKey(slot.key_id))?;
-            self.apply(slot, &record);
-            Self::check_opens(&record)?;
-            // The keys that this derives are those of the slot; they prove it and go.
-            self.unwrap(&record).await.map(drop)
-        })
-        .await
+    async fn prove_again(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(), Error> {
+        let (scope, key_id) = (slot.scope.id.clone(), slot.key_id);
+        let read = self.read_one(DekQuery::Key { scope, key_id }).await?;
+        let record = read.found.ok_or(Error::UnknownKey(key_id))?;
+        self.apply_unless_changed(read.batch, || self.apply(slot, record.state));
+        Self::check_opens(&record)?;
+        // The keys that this derives are those of the slot; they prove it and go.
+        let proven = self.unwrap(&record).await?;
+        let next = proven.began.after(self.policy.refresh_after);
+        slot.prove(proven.began, next, proven.wrapped_by);
+        Ok(())
     }
 }

@@ -331,7 +331,7 @@ async fn a_store_that_was_restored_ends_sealing_and_wipes() {
     let (_manager, scope, envelope) = warm(&world).await;
     world.store.set_restored(true);
     world.pass(Policy::default().feed_interval).await;
-    assert!(matches!(scope.try_open(&envelope, &record("1")), Err(Error::NotWarm)));
+    assert!(matches!(scope.try_open(&envelope, &record("1")), Err(Error::StoreReplaced)));
     assert!(matches!(scope.seal(b"x", &record("1")).await, Err(Error::StoreReplaced)));
     world.pass(Policy::default().feed_interval * 3).await;
     assert!(matches!(scope.seal(b"x", &record("1")).await, Err(Error::StoreReplaced)));

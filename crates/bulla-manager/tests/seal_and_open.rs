@@ -181,5 +181,5 @@ async fn a_closed_manager_refuses_everything() {
     manager.close().await.unwrap();
     assert!(matches!(scope.seal(b"payload", &record("1")).await, Err(Error::Closed)));
     assert!(matches!(scope.open(&envelope, &record("1")).await, Err(Error::Closed)));
-    assert!(matches!(scope.try_open(&envelope, &record("1")), Err(Error::NotWarm)));
+    assert!(matches!(scope.try_open(&envelope, &record("1")), Err(Error::Closed)));
 }

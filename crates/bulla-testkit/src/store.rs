@@ -18,6 +18,7 @@ pub struct FaultyStore {
     read_only: AtomicBool,
     feed_down: AtomicBool,
     restored: AtomicBool,
+    revision_back: AtomicBool,
     reads: AtomicU64,
 }
 
@@ -30,6 +31,7 @@ impl FaultyStore {
             read_only: AtomicBool::default(),
             feed_down: AtomicBool::default(),
             restored: AtomicBool::default(),
+            revision_back: AtomicBool::default(),
             reads: AtomicU64::default(),
         }
     }
@@ -52,6 +54,11 @@ impl FaultyStore {
     /// Makes the store look like one that was restored from a backup.
     pub fn set_restored(&self, restored: bool) {
         self.restored.store(restored, Ordering::SeqCst);
+    }
+
+    /// Makes the store look like an older copy of itself.
+    pub fn set_revision_back(&self, back: bool) {
+        self.revision_back.store(back, Ordering::SeqCst);
     }
 
     /// Calls of [`find_deks`](KeyStore::find_deks) so far.
@@ -124,6 +131,9 @@ impl KeyStore for FaultyStore {
         let mut changes = self.read()?.changes_since(seen, limit).await?;
         if self.restored.load(Ordering::SeqCst) {
             changes.identity.epoch += 1;
+        }
+        if self.revision_back.load(Ordering::SeqCst) {
+            changes.revision.0 /= 2;
         }
         Ok(changes)
     }

@@ -63,7 +63,9 @@ pub async fn what_changes_nothing_has_no_revision(fixture: &dyn StoreFixture) {
     let (first, second) = (&*store.first, &*store.second);
     let scope = scope("t");
     insert(first, &scope, 1).await;
+    let versions = vec![KekVersionState::new("1", KekStatus::Disabled)];
     let state = KekState::new(kek("kek"), KekStatus::Enabled, reported("1"));
+    let state = state.with_versions(versions);
     first.record_kek(&state).await.unwrap();
     let before = revision(first).await;
     find_active(second, &scope).await;

@@ -44,14 +44,15 @@ pub async fn a_claim_is_superseded_by_any_newer_version(fixture: &dyn StoreFixtu
     let store = fixture.fresh().await;
     let scope = scope("t");
     insert(&*store.first, &scope, 1).await;
-    assert_eq!(claim(&*store.second, &scope, 0, "b").await, Claim::Superseded);
+    let by = |newest, state| Claim::Superseded { newest: version(newest), state };
+    assert_eq!(claim(&*store.second, &scope, 0, "b").await, by(1, DekState::Active));
     let second = insert(&*store.first, &scope, 2).await;
-    assert_eq!(claim(&*store.second, &scope, 1, "b").await, Claim::Superseded, "by a pending one");
+    assert_eq!(claim(&*store.second, &scope, 1, "b").await, by(2, DekState::Pending));
     assert!(change(&*store.first, second, DekState::Pending, DekState::Shredded).await);
-    assert_eq!(claim(&*store.second, &scope, 1, "b").await, Claim::Superseded, "by a shredded one");
+    assert_eq!(claim(&*store.second, &scope, 1, "b").await, by(2, DekState::Shredded));
     assert_eq!(claim(&*store.first, &scope, 2, "a").await, Claim::Granted(version(3)));
-    assert_eq!(claim(&*store.second, &scope, 1, "b").await, Claim::Superseded);
-    assert_eq!(claim(&*store.second, &scope, 0, "b").await, Claim::Superseded);
+    assert_eq!(claim(&*store.second, &scope, 1, "b").await, by(2, DekState::Shredded));
+    assert_eq!(claim(&*store.second, &scope, 0, "b").await, by(2, DekState::Shredded));
 }
 
 /// A caller that knows a version that the store does not has met another store.

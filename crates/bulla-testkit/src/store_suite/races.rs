@@ -80,7 +80,7 @@ pub async fn processes_that_race_for_versions_leave_no_gap(fixture: &dyn StoreFi
                     made += u32::from(store.insert_dek(&dek).await.unwrap() != Insertion::Lost);
                 }
                 Claim::Busy { .. } => tokio::task::yield_now().await,
-                Claim::Superseded => after += 1,
+                Claim::Superseded { .. } => after += 1,
             }
         }
         made
