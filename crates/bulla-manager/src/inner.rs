@@ -367,11 +367,20 @@ impl Inner {
     }
 }
 
-/// Slots and scopes hold each other; this lets both go, and wipes every key.
+/// Slots and scopes hold each other; this lets both go, and wipes every key. The other
+/// processes are told if the runtime still runs; otherwise they find out in time.
 impl Drop for Inner {
     fn drop(&mut self) {
         for slot in self.slots() {
             slot.wipe();
+        }
+        if !self.closed.load(Ordering::SeqCst) {
+            let (store, member) = (Arc::clone(&self.store), self.member.clone());
+            self.spawn(async move {
+                if let Err(error) = store.remove_member(&member).await {
+                    tracing::debug!(%error, "the store was not told that this process ended");
+                }
+            });
         }
     }
 }

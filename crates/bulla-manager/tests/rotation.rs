@@ -7,7 +7,9 @@ mod common;
 
 use std::collections::HashMap;
 
-use bulla_backend::{KekVersion, KeyAdmin, KeyStore, KeyWrapper, KmsErrorKind, KmsOperation};
+use bulla_backend::{
+    KekVersion, KeyAdmin, KeyStore, KeyWrapper, KmsErrorKind, KmsOperation, MemberId, MemberReport,
+};
 use bulla_core::{DekVersion, Header};
 use bulla_manager::{Error, Phase, Policy};
 use bulla_testkit::{Lie, settle};
@@ -105,13 +107,25 @@ async fn a_new_version_waits_until_every_live_process_knows_it() {
 #[tokio::test]
 async fn a_process_that_died_delays_a_new_version_only_so_long() {
     let world = World::new();
-    let (a, dead) = (world.manager().await, world.manager().await);
-    let a = scope(&a);
+    let a = scope(&world.manager().await);
     a.seal(b"x", &record("1")).await.unwrap();
-    drop(dead);
-    a.rotate().await.unwrap();
+    let alive_for = Policy::default().member_alive_for;
+    let seen = world.store.changes_since(None, 0).await.unwrap().revision;
+    let dead = MemberReport::new(MemberId::new("dead"), seen, alive_for, secs(3600));
+    world.store.report_member(&dead).await.unwrap();
+    assert_eq!(a.rotate().await.unwrap().active.get(), 1);
     world.pass(Policy::default().member_alive_for + secs(10)).await;
     assert_eq!(version(&a.seal(b"x", &record("1")).await.unwrap()), 2);
+}
+
+#[tokio::test]
+async fn a_process_that_ends_delays_nothing() {
+    let world = World::new();
+    let (a, gone) = (world.manager().await, world.manager().await);
+    scope(&a).prepare().await.unwrap();
+    drop(gone);
+    settle().await;
+    assert_eq!(scope(&a).rotate().await.unwrap().active.get(), 2);
 }
 
 #[tokio::test]

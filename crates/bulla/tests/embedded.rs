@@ -25,7 +25,9 @@ async fn what_was_sealed_opens_after_a_restart_and_two_rotations() {
     let sealed = {
         let bulla = bulla::open_embedded(&keys, unlock("secret")).await.unwrap();
         let people = bulla.manager.scope("t-1", "people").unwrap();
-        people.seal(b"ada@example.org", &record("42")).await.unwrap()
+        let sealed = people.seal(b"ada@example.org", &record("42")).await.unwrap();
+        bulla.manager.close().await.unwrap();
+        sealed
     };
     let bulla = bulla::open_embedded(&keys, unlock("secret")).await.unwrap();
     let people = bulla.manager.scope("t-1", "people").unwrap();
@@ -35,7 +37,7 @@ async fn what_was_sealed_opens_after_a_restart_and_two_rotations() {
     people.rotate().await.unwrap();
     bulla.manager.sync().await.unwrap();
     let opened = people.open(&sealed, &record("42")).await.unwrap();
-    assert!(opened.freshness.stale_dek && opened.freshness.stale_kek);
+    assert!(opened.freshness.stale_dek && opened.freshness.stale_kek, "{opened:?}");
     bulla.manager.rewraps_settled().await;
     let usage = bulla.store.kek_usage(bulla.kek.kek()).await.unwrap();
     assert_eq!(usage.len(), 1, "no wrap depends on the old version: {usage:?}");
