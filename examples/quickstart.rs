@@ -237,8 +237,7 @@ async fn close(demo: Demo) -> Result<Figures> {
     figures.kek_versions = bulla.kek.describe().await?.versions.len();
     // Moves what was written into the database files, and wipes the cached keys.
     table.close().await?;
-    bulla.manager.close().await?;
-    bulla.store.close().await;
+    bulla.close().await?;
 
     story.chapter("In short")?;
     let sealed = format!("{} rows, {} cells", count(figures.rows), count(figures.sealed_cells));

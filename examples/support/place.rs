@@ -1,7 +1,6 @@
 //! Where the database and its keys lie, and what unlocks them.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -72,8 +71,7 @@ impl Place {
                     "{}, a raw key made for it; whoever has both reads the records",
                     place.unlock_file.display()
                 );
-                new_raw_key(&place.unlock_file)
-                    .with_context(|| format!("cannot write {}", place.unlock_file.display()))?
+                Unlock::new_key_file(&place.unlock_file)?
             }
             Err(error) => return Err(error.into()),
         };
@@ -114,18 +112,6 @@ impl Drop for Place {
         let _ = fs::remove_dir_all(&self.keys);
         let _ = fs::remove_file(&self.unlock_file);
     }
-}
-
-/// Writes 32 random bytes for the owner's eyes only.
-fn new_raw_key(path: &Path) -> Result<Unlock> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(DataKey::generate()?.expose_secret())?;
-    file.sync_all()?;
-    Ok(Unlock::from_file(path)?)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

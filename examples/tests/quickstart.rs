@@ -10,11 +10,17 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Builds the example in the profile of this test, once: cargo has no variable that
-/// tells where an example is.
+/// The example in the profile of this test. `cargo test` builds it beside the tests,
+/// but for `cargo test --test quickstart`; then this does, once.
 fn executable() -> &'static Path {
     static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
     EXECUTABLE.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let beside = test.ancestors().nth(2).unwrap().join("examples/quickstart");
+        let beside = beside.with_extension(std::env::consts::EXE_EXTENSION);
+        if beside.exists() {
+            return beside;
+        }
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--example", "quickstart", "--manifest-path", manifest]);

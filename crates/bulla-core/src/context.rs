@@ -34,9 +34,9 @@ const INLINE_BYTES: usize = 128;
 /// keys of 1 to 64 bytes, values of up to 1024 bytes, 4096 bytes encoded.
 ///
 /// Take what cannot change without the record becoming another one: the
-/// *logical* table and column, the immutable row key. Bytes are compared as they
-/// are, without any normalisation. Contexts of ordinary length are built without
-/// touching the heap.
+/// *logical* table and column, the immutable row key. A row key that may be longer
+/// than a value goes in as its SHA-256. Bytes are compared as they are, without any
+/// normalisation. Contexts of ordinary length are built without touching the heap.
 ///
 /// ```
 /// use bulla_core::RecordContext;
@@ -60,9 +60,7 @@ impl RecordContext {
         V: AsRef<[u8]>,
     {
         let pairs = collect(pairs, RECORD_PAIRS_MAX)?;
-        if pairs.iter().any(|(key, _)| key.as_ref().starts_with(RESERVED_PREFIX)) {
-            return Err(ContextError::ReservedKey);
-        }
+        pairs.iter().try_for_each(|(key, _)| check_not_reserved(key.as_ref()))?;
         Ok(Self(encode(&pairs, RECORD_CONTEXT_BYTES_MAX)?))
     }
 
@@ -120,9 +118,7 @@ impl ScopeContext {
     {
         let pairs = collect(pairs, SCOPE_PAIRS_MAX)?;
         for (key, value) in &pairs {
-            if key.as_ref().starts_with(RESERVED_PREFIX) {
-                return Err(ContextError::ReservedKey);
-            }
+            check_not_reserved(key.as_ref())?;
             if str::from_utf8(key.as_ref()).is_err() || str::from_utf8(value.as_ref()).is_err() {
                 return Err(ContextError::NotUtf8);
             }
@@ -201,12 +197,25 @@ where
         }
         if value.len() > CONTEXT_VALUE_BYTES_MAX {
             return Err(ContextError::ValueTooLong {
+                key: text(key),
                 len: value.len(),
                 max: CONTEXT_VALUE_BYTES_MAX,
             });
         }
     }
     Ok(pieces)
+}
+
+fn check_not_reserved(key: &[u8]) -> Result<(), ContextError> {
+    if key.starts_with(RESERVED_PREFIX) {
+        return Err(ContextError::ReservedKey { key: text(key) });
+    }
+    Ok(())
+}
+
+/// A key for an error message.
+fn text(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
 }
 
 /// Sorts, refuses duplicates and an encoding over `max` bytes, and encodes.
@@ -218,8 +227,8 @@ where
     let mut pairs: Pieces<&[u8], &[u8]> =
         pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
     pairs.sort_unstable_by(|a, b| a.0.cmp(b.0));
-    if pairs.windows(2).any(|two| two[0].0 == two[1].0) {
-        return Err(ContextError::DuplicateKey);
+    if let Some(two) = pairs.windows(2).find(|two| two[0].0 == two[1].0) {
+        return Err(ContextError::DuplicateKey { key: text(two[0].0) });
     }
     let encoded = write(&pairs);
     if encoded.len() > max {
@@ -318,7 +327,7 @@ mod tests {
         );
         assert_eq!(
             refused(RecordContext::new([("k", "v".repeat(1025))])),
-            ContextError::ValueTooLong { len: 1025, max: 1024 }
+            ContextError::ValueTooLong { key: "k".into(), len: 1025, max: 1024 }
         );
         assert_eq!(
             refused(RecordContext::new((0..4).map(|i| (format!("{i}"), "v".repeat(1024))))),
@@ -326,11 +335,17 @@ mod tests {
         );
         assert_eq!(
             refused(RecordContext::new([("k", "1"), ("k", "2")])),
-            ContextError::DuplicateKey
+            ContextError::DuplicateKey { key: "k".into() }
         );
-        assert_eq!(refused(RecordContext::new([("bulla-x", "")])), ContextError::ReservedKey);
+        assert_eq!(
+            refused(RecordContext::new([("bulla-x", "")])),
+            ContextError::ReservedKey { key: "bulla-x".into() }
+        );
         assert_eq!(ScopeContext::new([("k", b"\xff")]).unwrap_err(), ContextError::NotUtf8);
-        assert_eq!(ScopeContext::new([("bulla", "")]).unwrap_err(), ContextError::ReservedKey);
+        assert_eq!(
+            ScopeContext::new([("bulla", "")]).unwrap_err(),
+            ContextError::ReservedKey { key: "bulla".into() }
+        );
         assert_eq!(ScopeContext::new(pairs(9)).unwrap_err(), ContextError::TooManyPairs { max: 8 });
         assert_eq!(
             ScopeContext::new([("k", "v".repeat(1020))]).unwrap_err(),

@@ -140,6 +140,11 @@ impl DekVersion {
         self.0.get()
     }
 
+    /// The four bytes that a header has for this version.
+    pub const fn to_be_bytes(self) -> [u8; 4] {
+        self.0.get().to_be_bytes()
+    }
+
     /// The version after this one, or `None` at the end of the 2^32 - 1.
     pub fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)

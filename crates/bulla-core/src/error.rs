@@ -28,8 +28,10 @@ pub enum ContextError {
         max: usize,
     },
     /// A value longer than [`CONTEXT_VALUE_BYTES_MAX`](crate::limits::CONTEXT_VALUE_BYTES_MAX).
-    #[error("a context value is {len} bytes long; the limit is {max}")]
+    #[error("the value of context key {key:?} is {len} bytes long; the limit is {max}")]
     ValueTooLong {
+        /// The key, as far as it is UTF-8.
+        key: String,
         /// Length of the value, in bytes.
         len: usize,
         /// The limit, in bytes.
@@ -44,11 +46,17 @@ pub enum ContextError {
         max: usize,
     },
     /// The same key twice.
-    #[error("a context key appears twice")]
-    DuplicateKey,
+    #[error("context key {key:?} appears twice")]
+    DuplicateKey {
+        /// The key, as far as it is UTF-8.
+        key: String,
+    },
     /// A key that starts with `bulla`, which the format keeps for itself.
-    #[error("context keys starting with `bulla` are reserved")]
-    ReservedKey,
+    #[error("context key {key:?} is reserved, as is every key that starts with `bulla`")]
+    ReservedKey {
+        /// The key, as far as it is UTF-8.
+        key: String,
+    },
     /// A scope context holds UTF-8 text only: key services take strings.
     #[error("scope contexts must be UTF-8")]
     NotUtf8,

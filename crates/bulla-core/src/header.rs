@@ -1,6 +1,7 @@
 //! The 68-byte header: what protects a record, readable without keys.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::error::HeaderError;
 use crate::{DekVersion, KeyId};
@@ -47,6 +48,12 @@ impl Header {
     pub const LEN: usize = 68;
     /// Length of the nonce or stream salt, in bytes.
     pub const NONCE_LEN: usize = 24;
+    /// Where the DEK version is, as a big-endian u32: `substr(envelope, 9, 4)` in SQL,
+    /// which counts from 1. Compare it with
+    /// [`DekVersion::to_be_bytes`](crate::DekVersion::to_be_bytes).
+    pub const DEK_VERSION: Range<usize> = 8..12;
+    /// Where the key id is: `substr(envelope, 13, 32)` in SQL.
+    pub const KEY_ID: Range<usize> = 12..44;
     /// Length of the part in front of the nonce, which the AEAD authenticates as
     /// associated data, in bytes.
     pub(crate) const PREFIX_LEN: usize = Self::LEN - Self::NONCE_LEN;
@@ -110,8 +117,9 @@ impl Header {
         bytes[5] = self.suite as u8;
         bytes[6] = self.codec.as_byte();
         bytes[7] = self.chunk_log2.unwrap_or(0);
-        bytes[8..12].copy_from_slice(&self.dek_version.map_or(0, DekVersion::get).to_be_bytes());
-        bytes[12..44].copy_from_slice(self.key_id.as_bytes());
+        bytes[Self::DEK_VERSION]
+            .copy_from_slice(&self.dek_version.map_or(0, DekVersion::get).to_be_bytes());
+        bytes[Self::KEY_ID].copy_from_slice(self.key_id.as_bytes());
         bytes[44..].copy_from_slice(&self.nonce);
         bytes
     }
@@ -300,7 +308,7 @@ mod tests {
         ) {
             let codec = bytes[6];
             bytes[..8].copy_from_slice(&[b'B', b'U', b'L', 1, kind, suite, codec, chunk_log2]);
-            bytes[8..12].copy_from_slice(&version.to_be_bytes());
+            bytes[Header::DEK_VERSION].copy_from_slice(&version.to_be_bytes());
             if let Ok(header) = Header::parse(&bytes) {
                 prop_assert_eq!(&header.to_bytes()[..], &bytes[..]);
             }

@@ -1,7 +1,7 @@
 //! What unlocks a key file: a passphrase or a raw key, and where they come from.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
@@ -84,13 +84,32 @@ impl Unlock {
         }
     }
 
+    /// Makes the file `path` with a fresh raw key of 32 bytes, readable on Unix for its
+    /// owner alone, and takes that. Blocks for one small write.
+    ///
+    /// # Errors
+    /// [`UnlockError`] when there is a file already, or it cannot be written.
+    pub fn new_key_file(path: impl AsRef<Path>) -> Result<Self, UnlockError> {
+        let path = path.as_ref();
+        let failed = |source| UnlockError::Unwritable { path: path.into(), source };
+        let key = DataKey::generate().map_err(|error| failed(io::Error::other(error)))?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path).map_err(failed)?;
+        file.write_all(key.expose_secret()).and_then(|()| file.sync_all()).map_err(failed)?;
+        Ok(Self::raw_key(key))
+    }
+
     /// The raw key in the file `path`: 32 bytes, or the text that
     /// [`from_env`](Self::from_env) takes with white space around it. Blocks for one
     /// small read.
     ///
     /// # Errors
     /// [`UnlockError`] when the file cannot be read, holds something else, or, on
-    /// Unix, may be read or written by everybody.
+    /// Unix, may be read or written by everybody. (A group may read it, as secrets
+    /// that are mounted for a group need.)
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, UnlockError> {
         let path = path.as_ref();
         let failed = |source| UnlockError::Unreadable { path: path.into(), source };
@@ -193,6 +212,14 @@ pub enum UnlockError {
     /// The file with the raw key cannot be read.
     #[error("cannot read the raw key in {}", path.display())]
     Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file for a new raw key could not be made.
+    #[error("{} could not be made; an existing file is not overwritten", path.display())]
+    Unwritable {
         /// The file.
         path: PathBuf,
         /// What the system said.

@@ -27,7 +27,7 @@ use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use bulla_core::RecordContext;
+use bulla_core::{DekVersion, RecordContext};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -143,7 +143,7 @@ impl Scope {
     ///
     /// # Errors
     /// The same.
-    pub fn prepare(&self) -> Result<(), Error> {
+    pub fn prepare(&self) -> Result<DekVersion, Error> {
         let scope = self.scope.clone();
         self.worker.wait(async move { scope.prepare().await })?
     }

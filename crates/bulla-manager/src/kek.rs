@@ -105,6 +105,7 @@ impl KekHandle {
 
     pub(crate) async fn describe(&self) -> Result<KekState, KmsError> {
         self.counters.kms_calls.add_one();
+        self.counters.kms_describes.add_one();
         self.kek.describe().await
     }
 

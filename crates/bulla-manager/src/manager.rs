@@ -80,7 +80,8 @@ impl Manager {
 
     /// Learns now what the background would learn within `feed_interval` and
     /// `probe_interval`: changed DEKs, the state and version of each KEK. Remembered
-    /// failures are forgotten.
+    /// failures are forgotten. For tools and tests that have just rotated a KEK;
+    /// services need not call it.
     ///
     /// # Errors
     /// [`Error::Store`] if the store cannot be read. A KEK that cannot be probed is

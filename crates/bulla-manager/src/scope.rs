@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bulla_backend::{DekQuery, Instant, ScopeId};
-use bulla_core::{EnvelopeKey, Header, KeyId, OpenError, RecordContext, SealError};
+use bulla_core::{DekVersion, EnvelopeKey, Header, KeyId, OpenError, RecordContext, SealError};
 use zeroize::Zeroizing;
 
 use crate::budget::Admission;
@@ -68,7 +68,8 @@ impl Scope {
         self.seal_by(plaintext.len(), |keys| keys.seal_into(plaintext, context, out)).await
     }
 
-    /// Seals many records, all or none, in their order.
+    /// Seals many records, all or none, in their order. The envelopes are all in
+    /// memory at once: take a page of a large table at a time.
     ///
     /// # Errors
     /// The first failure.
@@ -108,6 +109,7 @@ impl Scope {
 
     /// Opens many records, each with a result of its own, in their order. Keys that
     /// are not at hand are read from the store together and unwrapped concurrently.
+    /// What is opened is all in memory at once.
     pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
         // Whatever fails here fails again below, for the records that it concerns.
         let _ = self.prepare_to_open(items.iter().map(|(envelope, _)| *envelope)).await;
@@ -119,6 +121,10 @@ impl Scope {
     }
 
     /// Seals a record again if its DEK seals no more; `None` if it is current.
+    ///
+    /// Write the new envelope only where the old one still is (`UPDATE … SET cell =
+    /// new WHERE key = … AND cell = old`): the application may have written the row
+    /// since you read it. `examples/support/resealing.rs` does so in bulk.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`seal`](Self::seal).
@@ -147,12 +153,14 @@ impl Scope {
 
     /// Has the key that seals at hand, so that [`try_seal`](Self::try_seal) works:
     /// call it before a transaction that must not wait for a KMS. Makes the scope's
-    /// first DEK if it has none.
+    /// first DEK if it has none. Returns the version of the DEK that seals: what is
+    /// sealed under another one can be counted by SQL, see
+    /// [`Header::DEK_VERSION`].
     ///
     /// # Errors
     /// What loading the key failed with.
-    pub async fn prepare(&self) -> Result<(), Error> {
-        self.load_active().await.map(drop)
+    pub async fn prepare(&self) -> Result<DekVersion, Error> {
+        Ok(self.load_active().await?.version)
     }
 
     /// Has the keys of all `envelopes` at hand, so that [`try_open`](Self::try_open)

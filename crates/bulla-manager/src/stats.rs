@@ -24,6 +24,8 @@ macro_rules! stats {
 stats! {
     /// Calls of the KMS, failed ones included.
     kms_calls,
+    /// Of these, those that asked for the state of a KEK: at the start and by probes.
+    kms_describes,
     /// Reads of DEKs in the key store.
     store_reads,
     /// DEKs unwrapped into the cache.

@@ -23,6 +23,19 @@ pub struct Embedded {
     pub store: Arc<SqliteKeyStore>,
 }
 
+impl Embedded {
+    /// Closes the manager, then the store: wipes every cached key and leaves a single
+    /// database file. Dropping it does the same some time later.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the store could not be told that this process ended.
+    pub async fn close(&self) -> Result<(), Error> {
+        let closed = self.manager.close().await;
+        self.store.close().await;
+        closed
+    }
+}
+
 /// Why the embedded set-up did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
