@@ -4,10 +4,45 @@
 //! Describe your backend by a [`KmsFixture`] and let [`kms_conformance_tests!`] make
 //! one Tokio test of each case:
 //!
-//! ```ignore
+//! ```
+//! use std::sync::Arc;
+//! use bulla_backend::{Kek, KeyAdmin};
+//! use bulla_testkit::TestKms;
+//! use bulla_testkit::kms_suite::{self, KmsFixture};
+//!
+//! /// Here, the testing KMS in the place of your backend.
+//! struct MyFixture(Arc<TestKms>, Arc<TestKms>);
+//!
+//! #[async_trait::async_trait]
+//! impl KmsFixture for MyFixture {
+//!     fn kek(&self) -> Arc<dyn Kek> {
+//!         self.0.clone()
+//!     }
+//!     fn other_kek(&self) -> Arc<dyn Kek> {
+//!         self.1.clone()
+//!     }
+//!     fn admin(&self) -> Option<Arc<dyn KeyAdmin>> {
+//!         Some(self.0.clone())
+//!     }
+//!     async fn set_reachable(&self, _reachable: bool) -> bool {
+//!         false
+//!     }
+//! }
+//!
+//! impl MyFixture {
+//!     async fn start() -> Self {
+//!         Self(Arc::new(TestKms::new("a")), Arc::new(TestKms::new("b")))
+//!     }
+//! }
+//!
+//! #[cfg(test)]
 //! mod conformance {
 //!     bulla_testkit::kms_conformance_tests!(super::MyFixture::start().await);
 //! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! kms_suite::generated_keys_unwrap(&MyFixture::start().await).await;
+//! # });
 //! ```
 //!
 //! Each case is a public function too. It takes a fixture of its own, as it may

@@ -2,6 +2,7 @@
 //!
 //! - [`ManualClock`] stands still until a test moves it.
 //! - [`FaultyStore`] counts reads of a key store and fails on command.
+//! - [`kms_suite`] and [`mod@store_suite`] are the conformance suites of the contracts.
 //! - [`TestKms`] is a strict KMS in memory that counts calls and fails on command.
 #![forbid(unsafe_code)]
 

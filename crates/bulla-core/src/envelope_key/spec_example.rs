@@ -37,6 +37,7 @@ fn contexts_and_key_id_are_the_printed_ones() {
     let scope = ScopeContext::new([("purpose", "customers"), ("tenant", "acme")]).unwrap();
     assert_eq!(scope.as_bytes(), value(INPUTS, "CTX(scope)"));
     assert_eq!(example_record().as_bytes(), value(INPUTS, "CTX(record)"));
+    assert_eq!(scope.kms_context(DekVersion::FIRST).as_bytes(), value(INPUTS, "CTX(KMS)"));
     assert_eq!(example_key(Library::default()).key_id().as_bytes()[..], value(INPUTS, "key id"));
 }
 
