@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bulla_backend::{DekQuery, DekRecord, Instant, KekVersion, ScopeId, StoredWrap, WrappedKey};
 use bulla_core::{DekVersion, EnvelopeKey, KeyId};
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 
 use crate::Error;
 use crate::flights::Landing;
@@ -82,16 +83,22 @@ impl Inner {
             }
         };
         let batch = read.batch;
-        let work = missing.into_iter().zip(read.found).map(|(landing, found)| async {
-            let query = landing.key().clone();
-            let outcome = self.in_time(self.answer(&query, Read { found, batch })).await;
-            if let Err(error) = &outcome {
-                tracing::debug!(%error, "a data key could not be loaded");
-                self.remember_failure(&query, error);
-            }
-            landing.land(outcome);
-        });
-        join_all(work).await;
+        // Each has its time from when it starts: a large batch may take longer than one.
+        let questions = stream::iter(missing.into_iter().zip(read.found));
+        questions
+            .for_each_concurrent(self.policy.kms_concurrency, |(landing, found)| {
+                let (inner, query) = (&self, landing.key().clone());
+                async move {
+                    let answer = inner.answer(&query, Read { found, batch });
+                    let outcome = inner.in_time(answer).await;
+                    if let Err(error) = &outcome {
+                        tracing::debug!(%error, "a data key could not be loaded");
+                        inner.remember_failure(&query, error);
+                    }
+                    landing.land(outcome);
+                }
+            })
+            .await;
     }
 
     /// An answer that needs neither store nor KMS.

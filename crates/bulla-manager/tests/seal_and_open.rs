@@ -151,6 +151,29 @@ async fn opening_a_batch_under_many_keys_reads_the_store_once() {
     assert_eq!(world.kms.data_calls() - calls, 100);
 }
 
+/// 40 keys, 4 calls at once, 2 seconds each: 20 seconds, where a single call may take 10.
+#[tokio::test]
+async fn a_large_batch_may_take_longer_than_one_load() {
+    let world = World::new();
+    let writer = scope(&world.manager().await);
+    let mut sealed = Vec::new();
+    for _ in 0..40 {
+        sealed.push(writer.seal(b"x", &record("1")).await.unwrap());
+        writer.rotate().await.unwrap();
+    }
+    let mut policy = Policy::default();
+    policy.kms_concurrency = 4;
+    let reader = scope(&world.manager_with(policy).await);
+    world.kms.set_latency(world.clock.clone(), common::secs(2));
+    let call = tokio::spawn(async move {
+        let context = record("1");
+        let items: Vec<_> = sealed.iter().map(|envelope| (&envelope[..], &context)).collect();
+        reader.open_many(&items).await
+    });
+    world.pass(common::secs(30)).await;
+    assert!(call.await.unwrap().iter().all(Result::is_ok));
+}
+
 #[tokio::test]
 async fn the_profile_and_the_policy_are_checked_at_the_start() {
     let world = World::new();

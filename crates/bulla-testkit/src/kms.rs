@@ -1,11 +1,12 @@
 //! A KMS in memory that is strict about what it receives and fails on command.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bulla_backend::{
-    Capabilities, GenerateRequest, GeneratedKey, KekId, KekState, KekStatus, KekVersion,
+    Capabilities, Clock, GenerateRequest, GeneratedKey, KekId, KekState, KekStatus, KekVersion,
     KekVersionState, KeyAdmin, KeyInspector, KeyWrapper, KmsError, KmsErrorKind, KmsOperation,
     RewrapRequest, UnwrapRequest, UnwrappedKey, WrapRequest, WrappedKey,
 };
@@ -37,6 +38,7 @@ struct State {
     faults: HashMap<KmsOperation, KmsErrorKind>,
     fault: Option<KmsErrorKind>,
     lie: Option<Lie>,
+    latency: Option<(Arc<dyn Clock>, Duration)>,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,11 @@ impl TestKms {
         self.state().lie = lie;
     }
 
+    /// Makes every call take `latency` by `clock`.
+    pub fn set_latency(&self, clock: Arc<dyn Clock>, latency: Duration) {
+        self.state().latency = Some((clock, latency));
+    }
+
     /// Makes calls wait until [`release`](Self::release).
     pub fn hold(&self) {
         self.held.send_replace(true);
@@ -126,6 +133,10 @@ impl TestKms {
     /// Counts the call, waits while held, and fails if it is to fail.
     async fn enter(&self, operation: KmsOperation) -> Result<(), KmsError> {
         *self.state().calls.entry(operation).or_default() += 1;
+        let latency = self.state().latency.clone();
+        if let Some((clock, latency)) = latency {
+            clock.sleep_until(clock.now().after(latency)).await;
+        }
         let _ = self.held.subscribe().wait_for(|held| !held).await;
         let state = self.state();
         match state.fault.or_else(|| state.faults.get(&operation).copied()) {
