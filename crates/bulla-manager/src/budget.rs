@@ -1,8 +1,11 @@
 //! How much one process seals under one DEK.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bulla_backend::Instant;
 
 use crate::Policy;
+use crate::slot::take_if_due;
 
 /// Counts of one DEK in this process. They outlive the cached key: a DEK that is
 /// evicted and loaded again goes on where it was.
@@ -10,8 +13,8 @@ use crate::Policy;
 pub(crate) struct Budget {
     records: AtomicU64,
     bytes: AtomicU64,
-    /// Whether the successor was asked for.
-    staged: AtomicBool,
+    /// When the successor may be asked for again, in nanoseconds.
+    stage_at: AtomicU64,
 }
 
 /// Answer of a [`Budget`].
@@ -19,7 +22,8 @@ pub(crate) struct Budget {
 pub(crate) enum Admission {
     /// Seal.
     Admitted,
-    /// Seal, and have the successor made: half of the budget is used. Said once.
+    /// Seal, and have the successor made: half of the budget is used. Said to one
+    /// caller in a while, until the DEK seals no more.
     AdmittedAndStage,
     /// The budget is used up.
     Refused,
@@ -29,14 +33,14 @@ impl Budget {
     /// Takes one record of `len` bytes. What was refused stays counted, which errs on
     /// the safe side: admitted records and bytes never exceed the policy's.
     #[inline]
-    pub(crate) fn take(&self, len: u64, policy: &Policy) -> Admission {
+    pub(crate) fn take(&self, len: u64, policy: &Policy, now: Instant) -> Admission {
         let records = self.records.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let bytes = self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len);
         if records > policy.dek_records_max || bytes > policy.dek_bytes_max {
             return Admission::Refused;
         }
         let half = records > policy.dek_records_max / 2 || bytes > policy.dek_bytes_max / 2;
-        if half && self.stage() { Admission::AdmittedAndStage } else { Admission::Admitted }
+        if half && self.stage(now) { Admission::AdmittedAndStage } else { Admission::Admitted }
     }
 
     /// Whether not even an empty record would be admitted.
@@ -45,14 +49,9 @@ impl Budget {
             || self.bytes.load(Ordering::Relaxed) >= policy.dek_bytes_max
     }
 
-    /// True for the first caller.
-    pub(crate) fn stage(&self) -> bool {
-        !self.staged.load(Ordering::Relaxed) && !self.staged.swap(true, Ordering::Relaxed)
-    }
-
-    /// Staging failed: let the next caller try again.
-    pub(crate) fn unstage(&self) {
-        self.staged.store(false, Ordering::Relaxed);
+    /// True for one caller in a while.
+    pub(crate) fn stage(&self, now: Instant) -> bool {
+        take_if_due(&self.stage_at, now)
     }
 
     /// Whether anything was counted.
@@ -65,6 +64,8 @@ impl Budget {
 mod tests {
     use super::*;
 
+    const NOW: Instant = Instant::from_nanos(1);
+
     fn policy(records: u64, bytes: u64) -> Policy {
         Policy { dek_records_max: records, dek_bytes_max: bytes, ..Policy::default() }
     }
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn it_stages_once_and_refuses_above() {
         let (budget, policy) = (Budget::default(), policy(4, 1000));
-        let taken: Vec<_> = (0..6).map(|_| budget.take(1, &policy)).collect();
+        let taken: Vec<_> = (0..6).map(|_| budget.take(1, &policy, NOW)).collect();
         use Admission::{Admitted, AdmittedAndStage, Refused};
         assert_eq!(taken, [Admitted, Admitted, AdmittedAndStage, Admitted, Refused, Refused]);
         assert!(budget.is_used_up(&policy));
@@ -81,16 +82,17 @@ mod tests {
     #[test]
     fn bytes_count_too() {
         let (budget, policy) = (Budget::default(), policy(100, 10));
-        assert_eq!(budget.take(6, &policy), Admission::AdmittedAndStage);
-        assert_eq!(budget.take(5, &policy), Admission::Refused);
+        assert_eq!(budget.take(6, &policy, NOW), Admission::AdmittedAndStage);
+        assert_eq!(budget.take(5, &policy, NOW), Admission::Refused);
     }
 
     #[test]
     fn threads_never_exceed_it() {
         let (budget, policy) = (Budget::default(), policy(10_000, 1 << 40));
         let admitted: usize = std::thread::scope(|scope| {
-            let work =
-                || (0..5_000).filter(|_| budget.take(1, &policy) != Admission::Refused).count();
+            let work = || {
+                (0..5_000).filter(|_| budget.take(1, &policy, NOW) != Admission::Refused).count()
+            };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });

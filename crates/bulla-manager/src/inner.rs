@@ -209,19 +209,21 @@ impl Inner {
         apply()
     }
 
-    /// Puts a slot into the cache; only within `apply_unless_changed`. Returns false
-    /// when the manager was closed.
-    pub(crate) fn keep_slot(&self, slot: &Arc<Slot>) -> bool {
-        if self.closed.load(Ordering::SeqCst) {
+    /// Puts a slot into the cache; only within `apply_unless_changed`. Its keys were
+    /// proven when its KEK had been closed `closures` times.
+    pub(crate) fn keep_slot(&self, slot: &Arc<Slot>, closures: u64) -> Result<(), Error> {
+        let revoked = slot.kek.closures() != closures;
+        let refusal = revoked.then(|| Error::Revoked(slot.kek.id().clone()));
+        if let Some(error) = self.check_running().err().or(refusal) {
             slot.wipe();
-            return false;
+            return Err(error);
         }
         self.slots.insert(slot.key_id, Arc::clone(slot));
         slot.scope.remember(slot);
         if slot.seals() {
             slot.scope.seal_with(slot);
         }
-        true
+        Ok(())
     }
 
     /// Wipes one slot.
@@ -311,16 +313,11 @@ impl Inner {
         }
     }
 
-    /// A successful unwrap under `kek` began when it had been revoked `revocations`
-    /// times. Returns whether it has not been revoked since.
-    pub(crate) fn extend_validity(
-        &self,
-        kek: &KekHandle,
-        revocations: u64,
-        began: Instant,
-    ) -> bool {
+    /// A successful unwrap under `kek` began when it had been closed `closures` times.
+    /// Returns whether it has not been closed since.
+    pub(crate) fn extend_validity(&self, kek: &KekHandle, closures: u64, began: Instant) -> bool {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = kek.revocations() == revocations;
+        let holds = kek.closures() == closures;
         if holds {
             kek.extend_validity(began.after(self.policy.revocation_deadline));
         }
@@ -330,10 +327,25 @@ impl Inner {
     /// Wipes every DEK under `kek`.
     pub(crate) fn revoke(&self, kek: &Arc<KekHandle>, reason: &str) {
         let applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        kek.revoke();
+        kek.close();
+        kek.end_validity();
         drop(applying);
         let wiped = self.evict_if(|slot| Arc::ptr_eq(&slot.kek, kek));
         tracing::warn!(kek = %kek.id(), wiped, "a key-encryption key is revoked: {reason}");
+    }
+
+    /// Wipes every DEK that a closed version of `kek` has wrapped.
+    pub(crate) fn close_versions(
+        &self,
+        kek: &Arc<KekHandle>,
+        closed: impl Fn(Option<&str>) -> bool,
+    ) {
+        let applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        kek.close();
+        drop(applying);
+        let wiped =
+            self.evict_if(|slot| Arc::ptr_eq(&slot.kek, kek) && closed(slot.wrapped_by().label()));
+        tracing::warn!(kek = %kek.id(), wiped, "a version of a key-encryption key is closed");
     }
 
     /// The change feed was read up to its end.
@@ -350,8 +362,11 @@ impl Inner {
 
     /// Nothing is sealed or opened any more.
     pub(crate) fn halt(&self) {
-        self.seals_until.store(0, Ordering::SeqCst);
-        self.feed_valid_until.store(0, Ordering::SeqCst);
+        // A load that does not see why yet has put its slot where the eviction finds it.
+        self.apply_batch(|| {
+            self.seals_until.store(0, Ordering::SeqCst);
+            self.feed_valid_until.store(0, Ordering::SeqCst);
+        });
         self.evict_if(|_| true);
     }
 

@@ -1,15 +1,15 @@
 //! One KEK as the manager sees it: counted calls, and how long its DEKs may serve.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use bulla_backend::{
-    GenerateRequest, GeneratedKey, Instant, Kek, KekId, KekState, KmsError, RewrapRequest,
-    UnwrapRequest, UnwrappedKey, WrappedKey,
+    GenerateRequest, GeneratedKey, Instant, Kek, KekId, KekState, KekStatus, KekVersionState,
+    KmsError, RewrapRequest, UnwrapRequest, UnwrappedKey, WrappedKey,
 };
 use bulla_core::KmsContext;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use crate::stats::Counters;
 
@@ -19,26 +19,26 @@ pub(crate) struct KekHandle {
     counters: Arc<Counters>,
     /// Until when cached DEKs under this KEK serve, in nanoseconds.
     valid_until: AtomicU64,
-    /// Label of the current version, where the KMS names it.
-    current: ArcSwapOption<Box<str>>,
-    /// Bumped whenever `current` changes.
+    /// What the KMS last said about versions.
+    versions: ArcSwap<Versions>,
+    /// Bumped whenever `versions` changes.
     generation: AtomicU64,
-    /// How often the KEK was revoked; an unwrap that began before a revocation proves
-    /// nothing after it.
-    revocations: AtomicU64,
-    /// Whether a probe is running.
-    probing: AtomicBool,
+    /// How often the KEK or a version of it was closed; an unwrap that began before
+    /// proves nothing after it.
+    closures: AtomicU64,
+    /// Held by a probe.
+    probing: Arc<Mutex<()>>,
     /// Calls at once: a KEK that hangs keeps nobody else waiting.
     permits: Semaphore,
 }
 
-/// The right to probe a KEK, which ends when it is dropped.
-pub(crate) struct Probing(Arc<KekHandle>);
-
-impl Drop for Probing {
-    fn drop(&mut self) {
-        self.0.probing.store(false, Ordering::Release);
-    }
+/// Versions of a KEK, by their labels.
+#[derive(Debug, Default, PartialEq)]
+struct Versions {
+    current: Option<Arc<str>>,
+    /// All that the KMS lists; empty where it lists none.
+    known: Vec<Arc<str>>,
+    closed: Vec<Arc<str>>,
 }
 
 impl KekHandle {
@@ -47,10 +47,10 @@ impl KekHandle {
             kek,
             counters,
             valid_until: AtomicU64::new(0),
-            current: ArcSwapOption::empty(),
+            versions: ArcSwap::default(),
             generation: AtomicU64::new(0),
-            revocations: AtomicU64::new(0),
-            probing: AtomicBool::new(false),
+            closures: AtomicU64::new(0),
+            probing: Arc::default(),
             permits: Semaphore::new(calls_at_once),
         }
     }
@@ -69,24 +69,43 @@ impl KekHandle {
         self.valid_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
     }
 
-    pub(crate) fn revocations(&self) -> u64 {
-        self.revocations.load(Ordering::SeqCst)
+    pub(crate) fn closures(&self) -> u64 {
+        self.closures.load(Ordering::SeqCst)
     }
 
-    /// The KEK is known to be unusable.
-    pub(crate) fn revoke(&self) {
-        self.revocations.fetch_add(1, Ordering::SeqCst);
+    /// The KEK, or a version of it, is known to be unusable.
+    pub(crate) fn close(&self) {
+        self.closures.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// No DEK under this KEK serves until another unwrap has succeeded.
+    pub(crate) fn end_validity(&self) {
         self.valid_until.store(0, Ordering::SeqCst);
     }
 
     /// The right to probe, unless a probe is running.
-    pub(crate) fn start_probing(self: &Arc<Self>) -> Option<Probing> {
-        (!self.probing.swap(true, Ordering::AcqRel)).then(|| Probing(Arc::clone(self)))
+    pub(crate) fn try_start_probing(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.probing).try_lock_owned().ok()
+    }
+
+    /// The right to probe, after the probe that is running.
+    pub(crate) async fn start_probing(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.probing).lock_owned().await
     }
 
     /// Label of the current version.
     pub(crate) fn current(&self) -> Option<Arc<str>> {
-        self.current.load_full().map(|label| Arc::from(&**label))
+        self.versions.load().current.clone()
+    }
+
+    /// Whether `label` names a version that has a successor. One that this process has
+    /// not heard of is newer than what it knows.
+    pub(crate) fn is_behind(&self, label: &str) -> bool {
+        let versions = self.versions.load();
+        let current = versions.current.as_deref();
+        let known =
+            versions.known.is_empty() || versions.known.iter().any(|known| **known == *label);
+        known && current.is_some_and(|current| current != label)
     }
 
     #[inline]
@@ -94,13 +113,24 @@ impl KekHandle {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Learns the current version; an unknown one teaches nothing.
-    pub(crate) fn learn(&self, label: Option<&str>) {
-        let Some(label) = label else { return };
-        if self.current.load().as_deref().is_none_or(|known| **known != *label) {
-            self.current.store(Some(Arc::new(label.into())));
+    /// Learns the versions, and returns those that were closed since the last time. An
+    /// unknown current version teaches nothing about it.
+    pub(crate) fn learn(&self, state: &KekState) -> Vec<Arc<str>> {
+        let before = self.versions.load_full();
+        let labels = |closed: bool| {
+            let chosen =
+                move |version: &&KekVersionState| !closed || version.status != KekStatus::Enabled;
+            state.versions.iter().filter(chosen).map(|version| Arc::clone(&version.label)).collect()
+        };
+        let current = state.current.label().map(Arc::from).or_else(|| before.current.clone());
+        let versions = Versions { current, known: labels(false), closed: labels(true) };
+        let newly_closed = versions.closed.iter().filter(|label| !before.closed.contains(label));
+        let newly_closed = newly_closed.cloned().collect();
+        if versions != *before {
+            self.versions.store(Arc::new(versions));
             self.generation.fetch_add(1, Ordering::Release);
         }
+        newly_closed
     }
 
     pub(crate) async fn describe(&self) -> Result<KekState, KmsError> {

@@ -114,9 +114,10 @@ impl Inner {
         tracing::info!(%scope, %version, %key_id, "made a data key");
         let record =
             DekRecord::new(scope.clone(), version, key_id, state, Duration::ZERO, Vec::new());
+        let closures = proven.closures;
         let slot = self.new_slot(&record, proven);
-        // If the store has changed meanwhile, the next load looks again.
-        self.apply_unless_changed(batch, || self.keep_slot(&slot));
+        // If the store or the KEK has changed meanwhile, the next load looks again.
+        let _ = self.apply_unless_changed(batch, || self.keep_slot(&slot, closures));
         Ok(true)
     }
 
@@ -130,7 +131,6 @@ impl Inner {
             };
             if let Err(error) = inner.in_time(work).await {
                 tracing::warn!(scope = %slot.scope.id, %error, "the next data key could not be made yet");
-                slot.budget.unstage();
             }
         });
     }

@@ -41,6 +41,8 @@ pub(crate) struct Proven {
     pub(crate) wrapped_by: KekVersion,
     /// When the unwrap began.
     pub(crate) began: Instant,
+    /// How often the KEK, or a version of it, had been closed when it began.
+    pub(crate) closures: u64,
 }
 
 impl Inner {
@@ -136,7 +138,7 @@ impl Inner {
         queries: &[DekQuery],
     ) -> Result<Read<Vec<Option<DekRecord>>>, Error> {
         if !self.feed_is_valid(self.now()) {
-            self.look_at_feed().await?;
+            self.see_feed().await?;
         }
         let batch = self.feed_batch();
         Ok(Read { found: self.find(queries).await?, batch })
@@ -166,42 +168,60 @@ impl Inner {
     /// The warm slot of a DEK: the cached one, or a new one after a KMS call. Whoever
     /// else wants the same DEK, by whichever question, waits for that call.
     pub(crate) async fn admit(self: &Arc<Self>, read: Read<DekRecord>) -> Result<Arc<Slot>, Error> {
-        let (mut waiters, mut landings) = self.unwraps.join(&[read.found.key_id]);
-        match (landings.pop(), waiters.pop()) {
-            (Some(landing), _) => {
-                let outcome = self.admit_alone(read).await;
+        loop {
+            let (mut waiters, mut landings) = self.unwraps.join(&[read.found.key_id]);
+            if let Some(landing) = landings.pop() {
+                let outcome = self.admit_alone(&read).await;
                 landing.land(outcome.clone());
-                outcome
+                return outcome;
             }
-            (None, Some(waiter)) => waiter.outcome().await.unwrap_or(Err(Error::LoadDied)),
-            (None, None) => Err(Error::LoadDied),
+            let Some(waiter) = waiters.pop() else { return Err(Error::LoadDied) };
+            // Whoever was unwrapping may have run out of time; then it is our turn.
+            if let Some(outcome) = waiter.outcome().await {
+                return outcome;
+            }
         }
     }
 
-    async fn admit_alone(&self, read: Read<DekRecord>) -> Result<Arc<Slot>, Error> {
+    async fn admit_alone(&self, read: &Read<DekRecord>) -> Result<Arc<Slot>, Error> {
         let Read { found: record, batch } = read;
-        Self::check_opens(&record)?;
+        Self::check_opens(record)?;
         let cached = self.slot(&record.key_id).filter(|slot| {
             slot.scope.id == record.scope && slot.has_keys() && self.is_valid(&slot.kek, self.now())
         });
         if let Some(slot) = cached {
-            self.apply_unless_changed(batch, || self.apply(&slot, record.state));
+            self.apply_unless_changed(*batch, || self.apply(&slot, record.state));
             return Ok(slot);
         }
-        let proven = self.unwrap(&record).await?;
-        self.counters.loads.add_one();
-        self.install(Read { found: record, batch }, proven).await
+        let mut revoked_once = false;
+        loop {
+            let proven = self.unwrap(record).await;
+            let installed = match proven {
+                Ok(proven) => {
+                    self.counters.loads.add_one();
+                    self.install(Read { found: record.clone(), batch: *batch }, proven).await
+                }
+                Err(error) => Err(error),
+            };
+            match installed {
+                // Another scope's denial may have revoked the KEK: ask for this one.
+                Err(Error::Revoked(_)) if !revoked_once => revoked_once = true,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Puts proven keys into the cache, in the state that the store says. What was
     /// read before a batch of changes was applied is read again: the change may have
     /// closed this very DEK, and would not be told a second time.
     async fn install(&self, mut read: Read<DekRecord>, proven: Proven) -> Result<Arc<Slot>, Error> {
+        let closures = proven.closures;
         let slot = self.new_slot(&read.found, proven);
         loop {
             slot.set_state(read.found.state);
-            if let Some(kept) = self.apply_unless_changed(read.batch, || self.keep_slot(&slot)) {
-                return if kept { Ok(slot) } else { Err(Error::Closed) };
+            let keep = || self.keep_slot(&slot, closures);
+            if let Some(kept) = self.apply_unless_changed(read.batch, keep) {
+                return kept.map(|()| slot);
             }
             let (scope, key_id) = (read.found.scope.clone(), slot.key_id);
             let again = self.read_one(DekQuery::Key { scope, key_id }).await?;
@@ -235,7 +255,7 @@ impl Inner {
         let (key_id, scope) = (dek.key_id, dek.scope.context());
         let kek = self.keks.get(&wrapped.kek).cloned();
         let kek = kek.ok_or_else(|| Error::UnknownKek { key_id, kek: wrapped.kek.clone() })?;
-        let (began, revocations) = (self.now(), kek.revocations());
+        let (began, closures) = (self.now(), kek.closures());
         let unwrapped = kek.unwrap(wrapped, &scope.kms_context(dek.version)).await?;
         let keys = EnvelopeKey::derive(&unwrapped.data_key, dek.version, scope, self.key_options)?;
         if keys.key_id() != key_id {
@@ -243,7 +263,7 @@ impl Inner {
             tracing::error!(%key_id, %kek, "a wrap does not hold the data key that it should");
             return Err(Error::WrongKeyUnwrapped { key_id, kek });
         }
-        if !self.extend_validity(&kek, revocations, began) {
+        if !self.extend_validity(&kek, closures, began) {
             return Err(Error::Revoked(kek.id().clone()));
         }
         // The store's word counts only where the KEK has none.
@@ -251,7 +271,7 @@ impl Inner {
             KekVersion::Unknown => wrapped.kek_version.clone(),
             known => known,
         };
-        Ok(Proven { keys, kek, wrapped_by, began })
+        Ok(Proven { keys, kek, wrapped_by, began, closures })
     }
 
     /// The first wrap whose KEK this manager was given.

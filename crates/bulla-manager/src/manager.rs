@@ -90,10 +90,7 @@ impl Manager {
         self.inner.check_running()?;
         self.inner.forget_failures();
         self.inner.in_time(self.inner.look_at_feed()).await?;
-        for probe in self.inner.probe_all() {
-            // A backend that panicked has said so; the others are not its fault.
-            let _ = probe.await;
-        }
+        self.inner.probe_all_now().await;
         Ok(())
     }
 
@@ -219,7 +216,7 @@ impl ManagerBuilder {
         for kek in inner.keks.values() {
             check_kek(&inner, kek).await?;
         }
-        inner.in_time(inner.look_at_feed()).await?;
+        inner.in_time(inner.see_feed()).await?;
         inner.spawn(upkeep::run(Arc::downgrade(&inner)));
         inner.spawn(rewrap::run(Arc::downgrade(&inner), asked));
         Ok(Manager { inner })
@@ -252,8 +249,12 @@ async fn check_kek(inner: &Inner, kek: &KekHandle) -> Result<(), Error> {
             Err(Error::KekClosed { kek: kek.id().clone(), status: state.status })
         }
         Ok(state) => {
-            kek.learn(state.current.label());
-            inner.in_time(async { Ok(inner.store.record_kek(&state).await?) }).await
+            kek.learn(&state);
+            let recorded = async { Ok(inner.store.record_kek(&state).await?) };
+            if let Err(error) = inner.in_time(recorded).await {
+                tracing::warn!(kek = %kek.id(), %error, "the state of a KEK was not recorded");
+            }
+            Ok(())
         }
         Err(Error::Kms(error)) => match error.kind() {
             KmsErrorKind::Unavailable

@@ -103,6 +103,9 @@ impl Default for Policy {
     }
 }
 
+/// KMS calls at once that a policy may allow.
+const CONCURRENCY_MAX: usize = 10_000;
+
 impl Policy {
     /// Refuses values that contradict each other or the bounds of the format.
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -110,6 +113,12 @@ impl Policy {
         let rules = [
             (self.cached_deks_max > 0, "cached_deks_max must not be 0"),
             (self.kms_concurrency > 0, "kms_concurrency must not be 0"),
+            (self.kms_concurrency <= CONCURRENCY_MAX, "kms_concurrency is over 10,000"),
+            (self.rewrap_concurrency <= CONCURRENCY_MAX, "rewrap_concurrency is over 10,000"),
+            (
+                self.load_timeout < self.revocation_deadline,
+                "load_timeout must be less than revocation_deadline",
+            ),
             (self.dek_records_max > 0, "dek_records_max must not be 0"),
             (self.dek_records_max <= default.dek_records_max, "dek_records_max is over 2^32"),
             // Otherwise a record that no DEK admits would have them made without end.

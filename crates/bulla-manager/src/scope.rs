@@ -1,11 +1,12 @@
 //! Seal and open: what applications hold.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bulla_backend::{DekQuery, Instant, ScopeId};
-use bulla_core::{DekVersion, EnvelopeKey, Header, KeyId, OpenError, RecordContext, SealError};
+use bulla_core::{DekVersion, EnvelopeKey, KeyId, OpenError, RecordContext, SealError};
 use zeroize::Zeroizing;
 
 use crate::budget::Admission;
@@ -25,9 +26,11 @@ const LOAD_AT_ONCE: usize = 256;
 /// is used often.
 ///
 /// With the key at hand, `seal` and `open` return without waiting, take no lock and
-/// allocate the output only. Otherwise they load the key: at most one read of the
-/// store and one KMS call, shared by everybody who waits for the same key, within the
-/// policy's `load_timeout`. Dropping a future stops the waiting, never the loading.
+/// allocate the output only (a scope that uses more than 16 DEKs at a time finds the
+/// others by a look-up). Otherwise they load the key: one read of the store and one KMS
+/// call, shared by everybody who waits for the same key, within the policy's
+/// `load_timeout`. A scope's first DEK, and the successor of one that is used up, take
+/// some calls more. Dropping a future stops the waiting, never the loading.
 #[derive(Clone)]
 pub struct Scope {
     inner: Arc<Inner>,
@@ -111,11 +114,10 @@ impl Scope {
     /// are not at hand are read from the store together and unwrapped concurrently.
     /// What is opened is all in memory at once.
     pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
-        // Whatever fails here fails again below, for the records that it concerns.
-        let _ = self.prepare_to_open(items.iter().map(|(envelope, _)| *envelope)).await;
+        let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
         let mut opened = Vec::with_capacity(items.len());
-        for (envelope, context) in items {
-            opened.push(self.open(envelope, context).await);
+        for item in items {
+            opened.push(self.open_unless(&failed, *item).await);
         }
         opened
     }
@@ -134,19 +136,18 @@ impl Scope {
         context: &RecordContext,
     ) -> Result<Option<Vec<u8>>, Error> {
         let opened = self.open(envelope, context).await?;
-        let plaintext = Zeroizing::new(opened.plaintext);
-        if !opened.freshness.stale_dek {
-            return Ok(None);
-        }
-        self.seal(&plaintext, context).await.map(Some)
+        self.reseal_opened(opened, context).await
     }
 
     /// [`reseal`](Self::reseal) for many records, each with a result of its own.
     pub async fn reseal_many(&self, items: &[Item<'_>]) -> Vec<Result<Option<Vec<u8>>, Error>> {
-        let _ = self.prepare_to_open(items.iter().map(|(envelope, _)| *envelope)).await;
+        let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
         let mut resealed = Vec::with_capacity(items.len());
-        for (envelope, context) in items {
-            resealed.push(self.reseal(envelope, context).await);
+        for item in items {
+            resealed.push(match self.open_unless(&failed, *item).await {
+                Ok(opened) => self.reseal_opened(opened, item.1).await,
+                Err(error) => Err(error),
+            });
         }
         resealed
     }
@@ -155,7 +156,7 @@ impl Scope {
     /// call it before a transaction that must not wait for a KMS. Makes the scope's
     /// first DEK if it has none. Returns the version of the DEK that seals: what is
     /// sealed under another one can be counted by SQL, see
-    /// [`Header::DEK_VERSION`].
+    /// [`Header::DEK_VERSION`](bulla_core::Header::DEK_VERSION).
     ///
     /// # Errors
     /// What loading the key failed with.
@@ -167,28 +168,15 @@ impl Scope {
     /// works. Bytes that are no envelope are passed over.
     ///
     /// # Errors
-    /// What loading the first key that failed has failed with; the others are at hand.
+    /// What loading one of the keys failed with; those that did not fail are at hand.
     pub async fn prepare_to_open<'a>(
         &self,
         envelopes: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<(), Error> {
-        let mut missing: Vec<_> = envelopes
-            .into_iter()
-            .filter_map(|envelope| Header::parse(envelope).ok())
-            .map(|header| header.key_id)
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        let now = self.inner.now();
-        missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
-        let mut outcome = Ok(());
-        for key_ids in missing.chunks(LOAD_AT_ONCE) {
-            let queries: Vec<_> = key_ids.iter().map(|key_id| self.query(*key_id)).collect();
-            for loaded in self.inner.load(&queries).await {
-                outcome = outcome.and(loaded.map(drop));
-            }
+        match self.load_missing(envelopes).await.into_values().next() {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        outcome
     }
 
     /// [`seal`](Self::seal) without waiting.
@@ -257,11 +245,17 @@ impl Scope {
         mut seal: impl FnMut(&EnvelopeKey) -> Result<T, SealError>,
     ) -> Result<T, Error> {
         EnvelopeKey::sealed_len(len)?;
-        if let Some(sealed) = self.seal_now(len, &mut seal) {
-            return sealed;
+        match self.seal_now(len, &mut seal) {
+            // After a suspend, the lease may have ended before anybody could renew it.
+            None | Some(Err(Error::SealLeaseEnded)) => {}
+            Some(sealed) => return sealed,
         }
         self.inner
             .in_time(async {
+                if matches!(self.inner.seal_refusal(self.inner.now()), Some(Error::SealLeaseEnded))
+                {
+                    let _ = self.inner.look_at_feed().await;
+                }
                 loop {
                     self.load_active().await?;
                     // The key may have been used up by others meanwhile.
@@ -292,7 +286,7 @@ impl Scope {
         if !inner.is_valid(&slot.kek, now) || !slot.seals() || now >= slot.seals_until {
             return None;
         }
-        match slot.budget.take(len as u64, &inner.policy) {
+        match slot.budget.take(len as u64, &inner.policy, now) {
             Admission::Admitted => {}
             Admission::AdmittedAndStage => self.inner.stage_successor(slot),
             Admission::Refused => return None,
@@ -355,6 +349,54 @@ impl Scope {
             self.inner.attend(slot, now);
         }
         Some(opened.map(|opened| (opened, slot.freshness())).map_err(Error::from))
+    }
+
+    /// Loads the keys of `envelopes` that are not at hand; returns those that failed.
+    async fn load_missing<'a>(
+        &self,
+        envelopes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> HashMap<KeyId, Error> {
+        let mut missing: Vec<_> = envelopes
+            .into_iter()
+            .filter_map(|envelope| EnvelopeKey::key_id_of(envelope).ok())
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let now = self.inner.now();
+        missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
+        let mut failed = HashMap::new();
+        for key_ids in missing.chunks(LOAD_AT_ONCE) {
+            let queries: Vec<_> = key_ids.iter().map(|key_id| self.query(*key_id)).collect();
+            let loaded = key_ids.iter().zip(self.inner.load(&queries).await);
+            failed.extend(loaded.filter_map(|(key_id, loaded)| Some((*key_id, loaded.err()?))));
+        }
+        failed
+    }
+
+    /// Opens a record, unless its key has just failed to load: asking again for every
+    /// record would take as often the time-out.
+    async fn open_unless(
+        &self,
+        failed: &HashMap<KeyId, Error>,
+        (envelope, context): Item<'_>,
+    ) -> Result<Opened, Error> {
+        let key_id = EnvelopeKey::key_id_of(envelope)?;
+        match failed.get(&key_id) {
+            Some(error) => Err(error.clone()),
+            None => self.open(envelope, context).await,
+        }
+    }
+
+    async fn reseal_opened(
+        &self,
+        opened: Opened,
+        context: &RecordContext,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let plaintext = Zeroizing::new(opened.plaintext);
+        if !opened.freshness.stale_dek {
+            return Ok(None);
+        }
+        self.seal(&plaintext, context).await.map(Some)
     }
 
     /// Why a call that does not wait found no key.

@@ -149,7 +149,7 @@ const STATES: [DekState; 6] = [
 
 /// Operations look after more than themselves about this often.
 const ATTENTION_EVERY: Duration = Duration::from_secs(1);
-/// A failed rewrap or refresh is not tried again before.
+/// What failed in the background is not tried again before.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// What a new [`Slot`] is made of.
@@ -164,7 +164,7 @@ pub(crate) struct NewSlot<'a> {
 
 impl Slot {
     pub(crate) fn new(new: NewSlot<'_>) -> Self {
-        let Proven { keys, kek, wrapped_by, began } = new.proven;
+        let Proven { keys, kek, wrapped_by, began, closures: _ } = new.proven;
         let slot = Self {
             scope: new.scope,
             key_id: new.record.key_id,
@@ -302,10 +302,7 @@ impl Slot {
     /// side is no ground to say so.
     fn compare_kek(&self) {
         let generation = self.kek.generation();
-        let stale = match (self.wrapped_by.load().label(), self.kek.current()) {
-            (Some(wrapped_by), Some(current)) => *wrapped_by != *current,
-            _ => false,
-        };
+        let stale = self.wrapped_by.load().label().is_some_and(|label| self.kek.is_behind(label));
         if !self.stale_kek.swap(stale, Ordering::Relaxed) && stale {
             // The next use asks for a rewrap.
             self.attention_at.store(0, Ordering::Relaxed);
@@ -334,7 +331,8 @@ impl fmt::Debug for Slot {
     }
 }
 
-fn take_if_due(due: &AtomicU64, now: Instant) -> bool {
+/// True for one caller once `due` has come; it is then not due again before a while.
+pub(crate) fn take_if_due(due: &AtomicU64, now: Instant) -> bool {
     let at = due.load(Ordering::Relaxed);
     let again = now.after(RETRY_AFTER).as_nanos();
     now.as_nanos() >= at

@@ -1,5 +1,6 @@
 //! What goes on in the background: the change feed, probes, refreshes, housekeeping.
 
+use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -7,8 +8,8 @@ use bulla_backend::{
     DekChange, DekQuery, DekState, Instant, KekState, KekStatus, KmsErrorKind, MemberReport,
     StoreRevision,
 };
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::inner::Inner;
@@ -17,6 +18,8 @@ use crate::slot::Slot;
 
 /// Changes taken from the store at once, about.
 const CHANGES_PAGE: u32 = 1000;
+/// DEKs that a probe unwraps at most until one tells something about the KEK.
+const PROBED_MAX: usize = 3;
 
 /// How far this process has followed the change feed.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(crate) async fn run(manager: Weak<Inner>) {
         }
         if inner.now() >= probe_at {
             probe_at = inner.now().after(inner.policy.probe_interval);
-            drop(inner.probe_all());
+            inner.probe_all();
         }
         if let Err(error) = inner.in_time(inner.look_at_feed()).await {
             tracing::warn!(%error, "the key store's changes could not be read");
@@ -86,6 +89,18 @@ impl Inner {
             if self.store.activate_due().await? == 0 {
                 return Ok(());
             }
+        }
+    }
+
+    /// As `look_at_feed`, for those who only open: what could not be written is no
+    /// matter to them.
+    pub(crate) async fn see_feed(self: &Arc<Self>) -> Result<(), Error> {
+        match self.look_at_feed().await {
+            Err(Error::Store(error)) if self.feed_is_valid(self.now()) => {
+                tracing::warn!(%error, "the key store can be read and not written");
+                Ok(())
+            }
+            outcome => outcome,
         }
     }
 
@@ -137,19 +152,32 @@ impl Inner {
         }
     }
 
-    /// Probes every KEK, each in a task of its own: one that hangs delays no other.
-    /// The tasks go on if nobody waits for them.
-    pub(crate) fn probe_all(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
-        let probes = self.keks.values().filter_map(|kek| Some((kek, kek.start_probing()?)));
-        probes
-            .map(|(kek, probing)| {
+    /// Probes every KEK that is not being probed, each in a task of its own: one that
+    /// hangs delays no other.
+    fn probe_all(self: &Arc<Self>) {
+        for kek in self.keks.values() {
+            if let Some(probing) = kek.try_start_probing() {
                 let (inner, kek) = (Arc::clone(self), Arc::clone(kek));
-                self.runtime.spawn(async move {
+                self.spawn(async move {
                     inner.probe(&kek).await;
                     drop(probing);
-                })
+                });
+            }
+        }
+    }
+
+    /// Probes every KEK, after any probe that is running, and waits for it. The probes
+    /// go on if the future is dropped.
+    pub(crate) async fn probe_all_now(self: &Arc<Self>) {
+        let probes = self.keks.values().map(|kek| {
+            let (inner, kek) = (Arc::clone(self), Arc::clone(kek));
+            self.runtime.spawn(async move {
+                let _probing = kek.start_probing().await;
+                inner.probe(&kek).await;
             })
-            .collect()
+        });
+        // A backend that panicked has said so; the others are not its fault.
+        let _ = join_all(probes.collect::<Vec<_>>()).await;
     }
 
     /// Asks for the state of a KEK, and unwraps the DEK under it that was used last:
@@ -169,22 +197,23 @@ impl Inner {
             Err(error) => tracing::debug!(kek = %kek.id(), %error, "a KEK was not described"),
         }
         let of_this_kek = |slot: &Arc<Slot>| Arc::ptr_eq(&slot.kek, kek) && slot.has_keys();
-        let used_last = self.slots().filter(of_this_kek).max_by_key(|slot| slot.used_at());
-        if let Some(slot) = used_last {
+        let mut slots: Vec<_> = self.slots().filter(of_this_kek).collect();
+        slots.sort_by_key(|slot| Reverse(slot.used_at()));
+        // What fails for one DEK alone says nothing about the KEK: ask for another.
+        for slot in slots.into_iter().take(PROBED_MAX) {
             self.refresh(&slot).await;
+            if !slot.in_grace() {
+                break;
+            }
         }
     }
 
     /// Draws the consequences of the state of a KEK that is enabled as a whole.
     async fn learn(&self, kek: &Arc<KekHandle>, state: &KekState) {
-        kek.learn(state.current.label());
-        let closed = |label: &str| {
-            let version = state.versions.iter().find(|version| *version.label == *label);
-            version.is_some_and(|version| version.status != KekStatus::Enabled)
-        };
-        self.evict_if(|slot| {
-            Arc::ptr_eq(&slot.kek, kek) && slot.wrapped_by().label().is_some_and(closed)
-        });
+        let closed = kek.learn(state);
+        if !closed.is_empty() {
+            self.close_versions(kek, |label| closed.iter().any(|closed| Some(&**closed) == label));
+        }
         if let Err(error) = self.in_time(async { Ok(self.store.record_kek(state).await?) }).await {
             tracing::warn!(kek = %kek.id(), %error, "the state of a KEK was not recorded");
         }
@@ -199,7 +228,7 @@ impl Inner {
         if self.policy.rewrap_concurrency > 0 && slot.take_rewrap(now) {
             self.rewraps.ask(slot);
         }
-        if slot.seals() && now >= slot.stages_at && slot.budget.stage() {
+        if slot.seals() && now >= slot.stages_at && slot.budget.stage(now) {
             self.stage_successor(slot);
         }
         if slot.take_refresh(now) {
@@ -225,10 +254,7 @@ impl Inner {
             Err(Error::Kms(error)) => match error.kind() {
                 KmsErrorKind::Disabled => {
                     let version = slot.wrapped_by();
-                    self.evict_if(|other| {
-                        Arc::ptr_eq(&other.kek, &slot.kek)
-                            && other.wrapped_by().label() == version.label()
-                    });
+                    self.close_versions(&slot.kek, |label| label == version.label());
                 }
                 KmsErrorKind::Denied => self.revoke(&slot.kek, "access was denied twice"),
                 KmsErrorKind::Tampered | KmsErrorKind::NotFound => self.evict(slot),
@@ -254,6 +280,11 @@ impl Inner {
         let record = read.found.ok_or(Error::UnknownKey(key_id))?;
         self.apply_unless_changed(read.batch, || self.apply(slot, record.state));
         Self::check_opens(&record)?;
+        if self.usable_wrap(&record)?.wrapped.kek != *slot.kek.id() {
+            // It has moved to another KEK: the next use loads it from there.
+            self.evict(slot);
+            return Ok(());
+        }
         // The keys that this derives are those of the slot; they prove it and go.
         let proven = self.unwrap(&record).await?;
         let next = proven.began.after(self.policy.refresh_after);

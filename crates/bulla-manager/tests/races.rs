@@ -92,20 +92,40 @@ async fn an_unwrap_that_began_before_a_revocation_proves_nothing_after_it() {
     let elsewhere = world.manager().await;
     let cold = elsewhere.scope("t-2", "orders").unwrap().seal(b"x", &record("1")).await.unwrap();
 
-    world.kms.hold();
+    world.kms.hold_answers();
     let call = tokio::spawn({
         let (other, cold) = (other.clone(), cold.clone());
         async move { other.open(&cold, &record("1")).await }
     });
     settle().await;
-    // The unwrap hangs; meanwhile another process sees the KEK disabled. So does this
-    // one, by a probe that comes back first.
-    world.kms.release();
+    // The answer is on its way when the KEK is disabled, and a probe says so.
     world.kms.disable().await.unwrap();
     manager.sync().await.unwrap();
-    let _ = call.await.unwrap();
+    world.kms.release_answers();
+    let refused = call.await.unwrap().unwrap_err();
+    let disabled = matches!(&refused, Error::Kms(error) if error.kind() == KmsErrorKind::Disabled);
+    assert!(disabled, "{refused:?}");
+    for (scope, envelope) in [(&scope(&manager), &warm), (&other, &cold)] {
+        assert!(matches!(scope.try_open(envelope, &record("1")), Err(Error::NotWarm)));
+    }
+}
+
+#[tokio::test]
+async fn a_denial_of_one_scope_costs_the_loads_of_others_no_error() {
+    let world = World::new();
+    let manager = world.manager().await;
+    let other = manager.scope("t-2", "orders").unwrap();
+    let elsewhere = world.manager().await;
+    let cold = elsewhere.scope("t-2", "orders").unwrap().seal(b"x", &record("1")).await.unwrap();
+    world.kms.hold_answers();
+    let call = tokio::spawn(async move { other.open(&cold, &record("1")).await });
+    settle().await;
+    // Revoked and enabled again while the answer is on its way.
+    world.kms.disable().await.unwrap();
+    manager.sync().await.unwrap();
     world.kms.enable().await.unwrap();
-    assert!(matches!(scope(&manager).try_open(&warm, &record("1")), Err(Error::NotWarm)));
+    world.kms.release_answers();
+    assert_eq!(call.await.unwrap().unwrap().plaintext, b"x");
 }
 
 #[tokio::test]
@@ -114,16 +134,89 @@ async fn a_row_that_was_read_before_a_change_does_not_undo_it() {
     let manager = world.manager().await;
     let scope = scope(&manager);
     let old = scope.seal(b"x", &record("1")).await.unwrap();
-    // A refresh reads the row, and hangs in the unwrap.
-    world.kms.hold();
-    world.pass(Policy::default().probe_interval + secs(6)).await;
+    // A probe reads the row; before the answer is here, the DEK is retired.
+    world.store.hold_reads();
+    let probe = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.sync().await }
+    });
+    settle().await;
     change(&world, &old, DekState::Active, DekState::DecryptOnly).await;
     world.pass(Policy::default().feed_interval).await;
     assert_eq!(scope.phase_of(key_id(&old)), Phase::OpenOnly);
-    world.kms.release();
-    settle().await;
+    world.store.release_reads();
+    probe.await.unwrap().unwrap();
     assert_eq!(scope.phase_of(key_id(&old)), Phase::OpenOnly, "it must not seal again");
     assert!(matches!(scope.try_seal(b"x", &record("1")), Err(Error::NotWarm)));
+}
+
+#[tokio::test]
+async fn a_dek_that_is_shredded_between_read_and_unwrap_is_not_kept() {
+    let world = World::new();
+    let sealer = world.manager().await;
+    let envelope = scope(&sealer).seal(b"x", &record("1")).await.unwrap();
+    let manager = world.manager().await;
+    let cold = scope(&manager);
+    world.store.hold_reads();
+    let call = tokio::spawn({
+        let (cold, envelope) = (cold.clone(), envelope.clone());
+        async move { cold.open(&envelope, &record("1")).await }
+    });
+    settle().await;
+    change(&world, &envelope, DekState::Active, DekState::Shredded).await;
+    world.pass(Policy::default().feed_interval).await;
+    world.store.release_reads();
+    assert!(call.await.unwrap().is_err());
+    assert!(matches!(cold.try_open(&envelope, &record("1")), Err(Error::NotWarm)));
+}
+
+#[tokio::test]
+async fn a_successor_that_cannot_be_made_is_not_asked_for_with_every_record() {
+    let world = World::new();
+    let mut policy = Policy::default();
+    policy.dek_records_max = 1000;
+    let scope = scope(&world.manager_with(policy).await);
+    scope.prepare().await.unwrap();
+    world.kms.fail(KmsOperation::GenerateDataKey, Some(KmsErrorKind::Throttled));
+    let before = world.kms.calls(KmsOperation::GenerateDataKey);
+    for _ in 0..900 {
+        scope.seal(b"x", &record("1")).await.unwrap();
+        settle().await;
+    }
+    assert_eq!(world.kms.calls(KmsOperation::GenerateDataKey) - before, 1);
+    world.kms.fail(KmsOperation::GenerateDataKey, None);
+    world.pass(secs(31)).await;
+    scope.seal(b"x", &record("1")).await.unwrap();
+    settle().await;
+    assert_eq!(world.kms.calls(KmsOperation::GenerateDataKey) - before, 2);
+    assert_eq!(version(&scope.seal(b"x", &record("1")).await.unwrap()), 2, "before the end of v1");
+}
+
+#[tokio::test]
+async fn a_batch_under_a_key_that_fails_asks_for_it_once() {
+    let world = World::new();
+    let context = record("1");
+    let envelope = scope(&world.manager().await).seal(b"x", &context).await.unwrap();
+    let cold = scope(&world.manager().await);
+    world.kms.fail_all(Some(KmsErrorKind::Unavailable));
+    let calls = world.kms.calls(KmsOperation::UnwrapKey);
+    let items = vec![(&envelope[..], &context); 1000];
+    let opened = cold.open_many(&items).await;
+    assert!(opened.iter().all(|outcome| matches!(outcome, Err(Error::Kms(_)))));
+    assert_eq!(world.kms.calls(KmsOperation::UnwrapKey) - calls, 1);
+}
+
+#[tokio::test]
+async fn a_wrap_that_is_newer_than_what_this_process_knows_is_not_stale() {
+    let world = World::new();
+    let (behind, ahead) = (world.manager().await, world.manager().await);
+    world.kms.rotate().await.unwrap();
+    ahead.sync().await.unwrap();
+    let envelope = scope(&ahead).seal(b"x", &record("1")).await.unwrap();
+    let opened = scope(&behind).open(&envelope, &record("1")).await.unwrap();
+    assert!(opened.freshness.is_current(), "{opened:?}");
+    behind.rewraps_settled().await;
+    assert_eq!(world.kms.calls(KmsOperation::RewrapKey), 0);
 }
 
 #[tokio::test]

@@ -28,6 +28,9 @@ pub struct TestKms {
     state: Mutex<State>,
     /// While true, calls wait before they do anything.
     held: watch::Sender<bool>,
+    /// While true, unwraps wait with their answer.
+    answers_held: watch::Sender<bool>,
+    lists_versions: bool,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +70,8 @@ impl TestKms {
                 .with_names_version(true),
             state: Mutex::default(),
             held: watch::Sender::new(false),
+            answers_held: watch::Sender::new(false),
+            lists_versions: true,
         };
         kms.add_version();
         kms
@@ -75,6 +80,12 @@ impl TestKms {
     /// The same with other capabilities; how it works does not change.
     pub fn with_capabilities(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = capabilities;
+        self
+    }
+
+    /// The same, telling only the current version of the KEK, as some services do.
+    pub fn without_version_list(mut self) -> Self {
+        self.lists_versions = false;
         self
     }
 
@@ -109,6 +120,16 @@ impl TestKms {
     /// Lets waiting calls go on.
     pub fn release(&self) {
         self.held.send_replace(false);
+    }
+
+    /// Holds back the answers of unwraps, which then tell what was true before.
+    pub fn hold_answers(&self) {
+        self.answers_held.send_replace(true);
+    }
+
+    /// Lets the answers of unwraps go.
+    pub fn release_answers(&self) {
+        self.answers_held.send_replace(false);
     }
 
     /// Calls of one operation so far, failed and waiting ones included.
@@ -306,7 +327,9 @@ impl KeyWrapper for TestKms {
     async fn unwrap_key(&self, request: UnwrapRequest<'_>) -> Result<UnwrappedKey, KmsError> {
         self.pin(request.wrapped, KmsOperation::UnwrapKey)?;
         self.enter(KmsOperation::UnwrapKey).await?;
-        self.unwrap(request.wrapped, request.context, KmsOperation::UnwrapKey)
+        let answer = self.unwrap(request.wrapped, request.context, KmsOperation::UnwrapKey);
+        let _ = self.answers_held.subscribe().wait_for(|held| !held).await;
+        answer
     }
 
     async fn rewrap_key(&self, request: RewrapRequest<'_>) -> Result<WrappedKey, KmsError> {
@@ -325,8 +348,9 @@ impl KeyInspector for TestKms {
         let state = self.state();
         let status = if state.disabled { KekStatus::Disabled } else { KekStatus::Enabled };
         let current = KekVersion::Reported(state.versions.len().to_string().into());
+        let listed = if self.lists_versions { &state.versions[..] } else { &[] };
         let versions = (1..)
-            .zip(&state.versions)
+            .zip(listed)
             .map(|(number, version)| KekVersionState::new(number.to_string(), version.status))
             .collect();
         Ok(KekState::new(self.kek.clone(), status, current).with_versions(versions))

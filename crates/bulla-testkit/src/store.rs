@@ -9,6 +9,7 @@ use bulla_backend::{
     KeyStore, MemberId, MemberReport, NewDek, StateChange, StoreError, StoreErrorKind,
     StoreRevision, WrapSwap,
 };
+use tokio::sync::watch;
 
 /// Passes every call on to another store, unless it is told to fail.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct FaultyStore {
     restored: AtomicBool,
     revision_back: AtomicBool,
     reads: AtomicU64,
+    /// While true, answers of reads are held back.
+    held: watch::Sender<bool>,
 }
 
 impl FaultyStore {
@@ -33,6 +36,7 @@ impl FaultyStore {
             restored: AtomicBool::default(),
             revision_back: AtomicBool::default(),
             reads: AtomicU64::default(),
+            held: watch::Sender::new(false),
         }
     }
 
@@ -59,6 +63,16 @@ impl FaultyStore {
     /// Makes the store look like an older copy of itself.
     pub fn set_revision_back(&self, back: bool) {
         self.revision_back.store(back, Ordering::SeqCst);
+    }
+
+    /// Holds back the answers of reads, which get older meanwhile.
+    pub fn hold_reads(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Lets the answers of reads go.
+    pub fn release_reads(&self) {
+        self.held.send_replace(false);
     }
 
     /// Calls of [`find_deks`](KeyStore::find_deks) so far.
@@ -89,7 +103,10 @@ fn unavailable() -> StoreError {
 impl KeyStore for FaultyStore {
     async fn find_deks(&self, queries: &[DekQuery]) -> Result<Vec<Option<DekRecord>>, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.read()?.find_deks(queries).await
+        let found = self.read()?.find_deks(queries).await;
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        found
     }
 
     async fn claim_next_version(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {

@@ -25,7 +25,8 @@ pub struct Embedded {
 
 impl Embedded {
     /// Closes the manager, then the store: wipes every cached key and leaves a single
-    /// database file. Dropping it does the same some time later.
+    /// database file. Dropping it wipes too; the other processes on the same store then
+    /// learn of its end within a minute.
     ///
     /// # Errors
     /// [`Error::Store`] if the store could not be told that this process ended.

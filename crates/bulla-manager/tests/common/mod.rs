@@ -18,10 +18,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_kms(TestKms::new("orders"))
+    }
+
+    pub(crate) fn with_kms(kms: TestKms) -> Self {
         let clock = Arc::new(ManualClock::new());
         let memory = MemoryKeyStore::new(Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let store = Arc::new(FaultyStore::new(Arc::new(memory)));
-        Self { clock, kms: Arc::new(TestKms::new("orders")), store }
+        Self { clock, kms: Arc::new(kms), store }
     }
 
     pub(crate) fn builder(&self) -> ManagerBuilder {

@@ -29,7 +29,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// that runs into the busy time-out.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Enough to keep two cores busy; each is a thread.
+/// Readers at once; each is a thread.
 const READERS_MAX: u32 = 4;
 
 pub(super) async fn open(path: &Path) -> Result<SqliteKeyStore, StoreError> {
