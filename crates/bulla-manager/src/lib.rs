@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `manager`, `scope` | what applications hold; the warm path is in `scope` |
 //! | `load`, `flights` | the cold path: one fetch for everybody who waits |
-//! | `slot`, `inner` | the cache: slots own the secrets, a bounded LRU owns the slots |
+//! | `slot`, `cache` | slots own the secrets; a bounded LRU owns the slots |
+//! | `inner` | what the parts share, and the order in which news is applied |
 //! | `lineage`, `budget` | new DEK versions, and when they are due |
 //! | `rewrap` | wraps renewed after a KEK rotation |
 //! | `upkeep` | the background: change feed, probes, refreshes, deadlines |
@@ -15,6 +16,7 @@
 
 pub mod blocking;
 mod budget;
+mod cache;
 mod clock;
 mod error;
 mod flights;

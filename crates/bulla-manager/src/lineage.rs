@@ -75,7 +75,7 @@ impl Inner {
         scope: &ScopeId,
         after: Option<DekVersion>,
     ) -> Result<bool, Error> {
-        let state = self.scope_state(scope);
+        let state = self.cache.scope_state(scope);
         let _making = state.making.lock().await;
         let mut after = after;
         loop {

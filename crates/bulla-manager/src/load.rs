@@ -95,7 +95,8 @@ impl Inner {
                     let outcome = inner.in_time(answer).await;
                     if let Err(error) = &outcome {
                         tracing::debug!(%error, "a data key could not be loaded");
-                        inner.remember_failure(&query, error);
+                        let until = inner.now().after(inner.policy.negative_for);
+                        inner.cache.remember_failure(&query, error, until);
                     }
                     landing.land(outcome);
                 }
@@ -108,14 +109,14 @@ impl Inner {
         if let Err(error) = self.check_running() {
             return Some(Err(error));
         }
-        if let Some(error) = self.remembered_failure(query) {
+        if let Some(error) = self.cache.remembered_failure(query, self.now()) {
             return Some(Err(error));
         }
         let now = self.now();
         let slot = match query {
-            DekQuery::Active(scope) => self.live_scope(scope)?.current().as_ref().cloned()?,
+            DekQuery::Active(scope) => self.cache.live_scope(scope)?.current().as_ref().cloned()?,
             DekQuery::Key { scope, key_id } => {
-                self.slot(key_id).filter(|slot| slot.scope.id == *scope)?
+                self.cache.slot(key_id).filter(|slot| slot.scope.id == *scope)?
             }
         };
         let usable = slot.has_keys() && self.is_valid(&slot.kek, now);
@@ -186,7 +187,7 @@ impl Inner {
     async fn admit_alone(&self, read: &Read<DekRecord>) -> Result<Arc<Slot>, Error> {
         let Read { found: record, batch } = read;
         Self::check_opens(record)?;
-        let cached = self.slot(&record.key_id).filter(|slot| {
+        let cached = self.cache.slot(&record.key_id).filter(|slot| {
             slot.scope.id == record.scope && slot.has_keys() && self.is_valid(&slot.kek, self.now())
         });
         if let Some(slot) = cached {
@@ -233,9 +234,9 @@ impl Inner {
 
     pub(crate) fn new_slot(&self, record: &DekRecord, proven: Proven) -> Arc<Slot> {
         Arc::new(Slot::new(NewSlot {
-            scope: self.scope_state(&record.scope),
+            scope: self.cache.scope_state(&record.scope),
             record,
-            budget: self.budget(record.key_id),
+            budget: self.cache.budget(record.key_id),
             proven,
             refresh_after: self.policy.refresh_after,
             age_max: self.policy.dek_age_max,

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulla_backend::{Clock, Kek, KekId, KekStatus, KeyStore, KmsErrorKind, MemberId, ScopeId};
 use bulla_core::{KeyError, KeyOptions};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use crate::inner::{Inner, Parts, in_time};
+use crate::cache::Cache;
+use crate::flights::Flights;
+use crate::inner::{Inner, in_time};
 use crate::kek::KekHandle;
 use crate::rewrap::RewrapQueue;
 use crate::stats::{Counters, Stats};
@@ -88,7 +90,7 @@ impl Manager {
     /// no error: its keys serve until their deadline.
     pub async fn sync(&self) -> Result<(), Error> {
         self.inner.check_running()?;
-        self.inner.forget_failures();
+        self.inner.cache.forget_failures();
         self.inner.in_time(self.inner.look_at_feed()).await?;
         self.inner.probe_all_now().await;
         Ok(())
@@ -199,7 +201,8 @@ impl ManagerBuilder {
         })
         .await?;
         let (rewraps, asked) = RewrapQueue::new();
-        let inner = Arc::new(Inner::new(Parts {
+        let inner = Arc::new(Inner {
+            cache: Cache::new(self.policy.cached_deks_max, &counters),
             policy: self.policy,
             key_options: self.key_options,
             clock: self.clock,
@@ -212,7 +215,15 @@ impl ManagerBuilder {
             keks,
             rewraps,
             feed_position: FeedPosition(Mutex::new(now.revision)),
-        }));
+            flights: Flights::default(),
+            unwraps: Flights::default(),
+            feed_batch: AtomicU64::default(),
+            applying: std::sync::Mutex::default(),
+            feed_valid_until: AtomicU64::default(),
+            seals_until: AtomicU64::default(),
+            store_replaced: AtomicBool::default(),
+            closed: AtomicBool::default(),
+        });
         for kek in inner.keks.values() {
             check_kek(&inner, kek).await?;
         }

@@ -39,7 +39,7 @@ pub struct Scope {
 
 impl Scope {
     pub(crate) fn new(inner: Arc<Inner>, id: &ScopeId) -> Self {
-        let state = inner.scope_state(id);
+        let state = inner.cache.scope_state(id);
         Self { inner, state }
     }
 
@@ -234,7 +234,7 @@ impl Scope {
             Some(slot) if slot.in_grace() => Phase::Grace,
             Some(_) => Phase::Warm,
             None if self.inner.flights.contains(query) => Phase::Loading,
-            None if self.inner.remembered_failure(query).is_some() => Phase::Negative,
+            None if self.inner.cache.remembered_failure(query, now).is_some() => Phase::Negative,
             None => Phase::Absent,
         }
     }
@@ -415,7 +415,7 @@ impl Scope {
 
     /// The cached slot of `key_id`, if it is one of this scope's.
     fn slot(&self, key_id: &KeyId) -> Option<Arc<Slot>> {
-        self.inner.slot(key_id).filter(|slot| slot.scope.id == self.state.id)
+        self.inner.cache.slot(key_id).filter(|slot| slot.scope.id == self.state.id)
     }
 
     fn serves(&self, slot: &Slot, now: Instant) -> bool {

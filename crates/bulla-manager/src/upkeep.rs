@@ -50,7 +50,7 @@ pub(crate) async fn run(manager: Weak<Inner>) {
             tracing::warn!(%error, "the key store's changes could not be read");
         }
         inner.wipe_expired();
-        inner.tidy();
+        inner.cache.tidy();
     }
 }
 
@@ -113,9 +113,9 @@ impl Inner {
             for change in changes {
                 let seals = matches!(change.state, DekState::Pending | DekState::Active);
                 if !seals {
-                    self.drop_budget(&change.key_id);
+                    self.cache.drop_budget(&change.key_id);
                 }
-                match self.slot(&change.key_id) {
+                match self.cache.slot(&change.key_id) {
                     Some(slot) => self.apply(&slot, change.state),
                     None if seals => successors.push(change),
                     None => {}
@@ -128,7 +128,8 @@ impl Inner {
     /// A scope that is sealing here has a new version: have it at hand before it is
     /// needed.
     fn fetch_successor(self: &Arc<Self>, change: &DekChange) {
-        let sealing = self.live_scope(&change.scope).is_some_and(|state| state.current().is_some());
+        let sealing =
+            self.cache.live_scope(&change.scope).is_some_and(|state| state.current().is_some());
         if !sealing {
             return;
         }
@@ -144,7 +145,7 @@ impl Inner {
     fn wipe_expired(&self) {
         let now = self.now();
         let proof_max = self.policy.refresh_after.saturating_mul(2);
-        let wiped = self.evict_if(|slot| {
+        let wiped = self.cache.evict_if(|slot| {
             !self.is_valid(&slot.kek, now) || now.since(slot.proven_at()) > proof_max
         });
         if wiped > 0 {
@@ -197,7 +198,7 @@ impl Inner {
             Err(error) => tracing::debug!(kek = %kek.id(), %error, "a KEK was not described"),
         }
         let of_this_kek = |slot: &Arc<Slot>| Arc::ptr_eq(&slot.kek, kek) && slot.has_keys();
-        let mut slots: Vec<_> = self.slots().filter(of_this_kek).collect();
+        let mut slots: Vec<_> = self.cache.slots().filter(of_this_kek).collect();
         slots.sort_by_key(|slot| Reverse(slot.used_at()));
         // What fails for one DEK alone says nothing about the KEK: ask for another.
         for slot in slots.into_iter().take(PROBED_MAX) {
@@ -224,7 +225,7 @@ impl Inner {
     pub(crate) fn attend(self: &Arc<Self>, slot: &Arc<Slot>, now: Instant) {
         slot.attend(now);
         // A read of the cache is what its recency is made of.
-        let _ = self.slot(&slot.key_id);
+        let _ = self.cache.slot(&slot.key_id);
         if self.policy.rewrap_concurrency > 0 && slot.take_rewrap(now) {
             self.rewraps.ask(slot);
         }
@@ -257,7 +258,7 @@ impl Inner {
                     self.close_versions(&slot.kek, |label| label == version.label());
                 }
                 KmsErrorKind::Denied => self.revoke(&slot.kek, "access was denied twice"),
-                KmsErrorKind::Tampered | KmsErrorKind::NotFound => self.evict(slot),
+                KmsErrorKind::Tampered | KmsErrorKind::NotFound => self.cache.evict(slot),
                 _ => {
                     tracing::warn!(%error, "a data key serves until its deadline");
                     slot.enter_grace();
@@ -269,7 +270,7 @@ impl Inner {
             }
             Err(error) => {
                 tracing::warn!(%error, "a cached data key is not good any more");
-                self.evict(slot);
+                self.cache.evict(slot);
             }
         }
     }
@@ -282,7 +283,7 @@ impl Inner {
         Self::check_opens(&record)?;
         if self.usable_wrap(&record)?.wrapped.kek != *slot.kek.id() {
             // It has moved to another KEK: the next use loads it from there.
-            self.evict(slot);
+            self.cache.evict(slot);
             return Ok(());
         }
         // The keys that this derives are those of the slot; they prove it and go.
