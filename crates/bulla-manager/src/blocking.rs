@@ -1,4 +1,4 @@
-//! The manager for code without async.
+//! The manager for code without async: seal, open, reseal, prepare, rotate.
 //!
 //! Loading and background work run on a runtime of the manager's own, in a thread of
 //! its own; with the key at hand a call is a function call in the caller's thread.
@@ -56,8 +56,20 @@ impl Manager {
     /// As [`ManagerBuilder::start`]; [`Error::NoRuntime`] if the thread or the runtime
     /// cannot be made.
     pub fn start(builder: ManagerBuilder) -> Result<Self, Error> {
+        Self::start_with(async { Ok(builder) })
+    }
+
+    /// Starts a thread with a runtime, and on it whatever `make` opens, then the
+    /// manager. Backends and stores that keep connections (SQLite among them) must be
+    /// opened here: on a runtime of yours that stands idle they would hang.
+    ///
+    /// # Errors
+    /// The error of `make`; otherwise as [`start`](Self::start).
+    pub fn start_with<E: From<Error> + Send + 'static>(
+        make: impl Future<Output = Result<ManagerBuilder, E>> + Send + 'static,
+    ) -> Result<Self, E> {
         let worker = Arc::new(Worker::start()?);
-        let manager = worker.wait(builder.start())??;
+        let manager = worker.wait(async move { Ok::<_, E>(make.await?.start().await?) })??;
         Ok(Self { manager, worker })
     }
 

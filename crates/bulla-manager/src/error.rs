@@ -36,7 +36,10 @@ pub enum Error {
     Store(Arc<StoreError>),
     /// The scope has no DEK of that name: the envelope belongs to another scope, or
     /// the store has lost the key.
-    #[error("this scope has no data key {0}")]
+    #[error(
+        "this scope has no data key {0}: the envelope belongs to another tenant or purpose, or \
+         the key store has lost the key"
+    )]
     UnknownKey(KeyId),
     /// The DEK is in a state in which it does not open.
     #[error("data key {key_id} is {state} and does not open")]

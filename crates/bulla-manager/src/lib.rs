@@ -10,7 +10,7 @@
 //! | `rewrap` | wraps renewed after a KEK rotation |
 //! | `upkeep` | the background: change feed, probes, refreshes, deadlines |
 //! | `policy` | every limit and interval, and the exposure that follows |
-//! | [`blocking`] | the same for code without async |
+//! | [`blocking`] | the manager for code without async |
 //! | `memory` | a key store for tests |
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bulla_backend::{KmsError, StoreError};
 use bulla_local::{LocalKek, Unlock};
-use bulla_manager::{Error, Manager, Profile};
+use bulla_manager::{Error, Manager, Profile, blocking};
 use bulla_sql::SqliteKeyStore;
 
 /// A manager with the embedded KEK and a key store in SQLite, and both of them for
@@ -76,15 +76,50 @@ pub async fn open_embedded(
     directory: impl AsRef<Path>,
     unlock: Unlock,
 ) -> Result<Embedded, EmbeddedError> {
-    let directory = directory.as_ref();
-    make_private(directory)
-        .map_err(|source| EmbeddedError::Directory { path: directory.to_owned(), source })?;
-    let kek = LocalKek::open_or_create(directory.join("kek.json"), "embedded", unlock).await?;
-    let kek = Arc::new(kek);
-    let store = Arc::new(SqliteKeyStore::open(directory.join("keys.db")).await?);
+    let (kek, store) = open_parts(directory.as_ref(), unlock).await?;
     let manager =
         Manager::builder(Profile::Development, kek.clone(), store.clone()).start().await?;
     Ok(Embedded { manager, kek, store })
+}
+
+/// [`open_embedded`] for code without async. Everything runs on a thread of its own.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let directory = dir.path().join("keys");
+/// use bulla::{RecordContext, local::Unlock};
+///
+/// let unlock = Unlock::passphrase("correct horse battery staple".into());
+/// let manager = bulla::open_embedded_blocking(&directory, unlock)?;
+/// let people = manager.scope("t-9f2c", "people")?;
+/// let record = RecordContext::new([("table", "people"), ("column", "email"), ("row", "42")])?;
+/// let sealed = people.seal(b"ada@example.org", &record)?;
+/// assert_eq!(people.open(&sealed, &record)?.plaintext, b"ada@example.org");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`open_embedded`].
+pub fn open_embedded_blocking(
+    directory: impl AsRef<Path>,
+    unlock: Unlock,
+) -> Result<blocking::Manager, EmbeddedError> {
+    let directory = directory.as_ref().to_owned();
+    blocking::Manager::start_with(async move {
+        let (kek, store) = open_parts(&directory, unlock).await?;
+        Ok(Manager::builder(Profile::Development, kek, store))
+    })
+}
+
+async fn open_parts(
+    directory: &Path,
+    unlock: Unlock,
+) -> Result<(Arc<LocalKek>, Arc<SqliteKeyStore>), EmbeddedError> {
+    make_private(directory)
+        .map_err(|source| EmbeddedError::Directory { path: directory.to_owned(), source })?;
+    let kek = LocalKek::open_or_create(directory.join("kek.json"), "embedded", unlock).await?;
+    let store = SqliteKeyStore::open(directory.join("keys.db")).await?;
+    Ok((Arc::new(kek), Arc::new(store)))
 }
 
 /// Makes the directory and what leads there; on Unix for the owner alone.

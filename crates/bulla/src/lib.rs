@@ -30,8 +30,9 @@
 //! - [`Manager`] and [`Scope`]: what applications hold.
 //! - [`RecordContext`]: what binds a record to its place.
 //! - [`Policy`]: every limit and interval, and how long a revoked key can live.
-//! - [`blocking`]: the same without async.
-//! - [`backend`]: the contracts, for those who write a KMS backend or a key store.
+//! - [`blocking`]: the manager for code without async.
+//! - [`backend`]: the contracts, for those who write a KMS backend or a key store; and
+//!   [`backend::KeyAdmin`], the trait that rotates, disables and destroys a KEK.
 #![cfg_attr(feature = "testing", doc = "- [`testing`]: a KMS and a clock for unit tests.")]
 //!
 //! # Features
@@ -50,9 +51,9 @@
 mod embedded;
 
 #[cfg(all(feature = "local", feature = "sqlite"))]
-pub use embedded::{Embedded, EmbeddedError, open_embedded};
+pub use embedded::{Embedded, EmbeddedError, open_embedded, open_embedded_blocking};
 
-pub use bulla_backend::{ScopeId, ScopeIdError};
+pub use bulla_backend::{KmsErrorKind, KmsOperation, ScopeId, ScopeIdError};
 pub use bulla_core::{
     Codec, ContextError, DekVersion, Header, HeaderError, KeyError, KeyId, KeyOptions, Kind,
     Library, NonceMode, OpenError, RecordContext, SealError, Suite,

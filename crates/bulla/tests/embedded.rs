@@ -45,6 +45,23 @@ async fn what_was_sealed_opens_after_a_restart_and_two_rotations() {
     bulla.manager.close().await.unwrap();
 }
 
+#[test]
+fn the_blocking_manager_survives_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let sealed = {
+        let manager = bulla::open_embedded_blocking(dir.path(), unlock("secret")).unwrap();
+        let people = manager.scope("t-1", "people").unwrap();
+        let sealed = people.seal(b"ada@example.org", &record("42")).unwrap();
+        manager.close().unwrap();
+        sealed
+    };
+    let manager = bulla::open_embedded_blocking(dir.path(), unlock("secret")).unwrap();
+    let people = manager.scope("t-1", "people").unwrap();
+    assert_eq!(people.open(&sealed, &record("42")).unwrap().plaintext, b"ada@example.org");
+    assert_eq!(people.rotate().unwrap().active.get(), 2);
+    assert!(bulla::open_embedded_blocking(dir.path(), unlock("guess")).is_err());
+}
+
 #[tokio::test]
 async fn a_wrong_passphrase_is_refused() {
     let dir = tempfile::tempdir().unwrap();
