@@ -63,7 +63,10 @@ impl Columns {
             "column {key_name:?} cannot be sealed and name the row at once: leave it out of \
              --columns, or name another one with --key-column"
         );
-        ensure!(!sealed.is_empty(), "there is no column to seal besides the key {key_name:?}");
+        ensure!(
+            !sealed.is_empty(),
+            "there is no column to seal besides the key {key_name:?}; are the columns separated by commas?"
+        );
         ensure!(
             sealed.len() <= SEALED_MAX,
             "{} columns are too many to seal; choose up to {SEALED_MAX} with --columns",

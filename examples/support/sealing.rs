@@ -83,7 +83,12 @@ async fn seal_row(
             continue;
         }
         let context = context_of(columns, column, &row.fields[columns.key]);
-        let context = context.with_context(|| row.place(column))?;
+        let context = context.map_err(|error| {
+            // The key that names the row may be what is too long for a context.
+            let of_key = matches!(&error, ContextError::ValueTooLong { key, .. } if key == "row");
+            let place = row.place(if of_key { columns.key } else { column });
+            anyhow::Error::new(error).context(place)
+        })?;
         let start = Instant::now();
         let envelope = scope.seal(field.as_bytes(), &context).await;
         sealed.latency.record(start.elapsed());
