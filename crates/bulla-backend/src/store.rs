@@ -173,7 +173,8 @@ pub enum DekState {
 }
 
 impl DekState {
-    const ALL: [Self; 6] = [
+    /// Every state, in the order of the diagram.
+    pub const ALL: [Self; 6] = [
         Self::Pending,
         Self::Active,
         Self::DecryptOnly,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bulla_backend::{
@@ -101,6 +101,11 @@ impl Inner {
         self.feed_batch.load(Ordering::SeqCst)
     }
 
+    /// The right to apply what the store or a KEK says.
+    fn lock_news(&self) -> MutexGuard<'_, ()> {
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs `apply`, which applies what was read when `batch` was the last one, unless
     /// another batch has come since: then what was read may be out of date.
     pub(crate) fn apply_unless_changed<T>(
@@ -108,13 +113,13 @@ impl Inner {
         batch: u64,
         apply: impl FnOnce() -> T,
     ) -> Option<T> {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.lock_news();
         (self.feed_batch() == batch).then(apply)
     }
 
     /// Runs `apply`, which applies a batch of changes.
     pub(crate) fn apply_batch<T>(&self, apply: impl FnOnce() -> T) -> T {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.lock_news();
         self.feed_batch.fetch_add(1, Ordering::SeqCst);
         apply()
     }
@@ -158,7 +163,7 @@ impl Inner {
     /// A successful unwrap under `kek` began when it had been closed `closures` times.
     /// Returns whether it has not been closed since.
     pub(crate) fn extend_validity(&self, kek: &KekHandle, closures: u64, began: Instant) -> bool {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.lock_news();
         let holds = kek.closures() == closures;
         if holds {
             kek.extend_validity(began.after(self.policy.revocation_deadline));
@@ -168,7 +173,7 @@ impl Inner {
 
     /// Wipes every DEK under `kek`.
     pub(crate) fn revoke(&self, kek: &Arc<KekHandle>, reason: &str) {
-        let applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let applying = self.lock_news();
         kek.close();
         kek.end_validity();
         drop(applying);
@@ -182,7 +187,7 @@ impl Inner {
         kek: &Arc<KekHandle>,
         closed: impl Fn(Option<&str>) -> bool,
     ) {
-        let applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let applying = self.lock_news();
         kek.close();
         drop(applying);
         let wiped = self

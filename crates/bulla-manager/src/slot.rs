@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -52,9 +52,14 @@ impl ScopeState {
         self.recent.load()
     }
 
+    /// The right to change `current` and `recent`.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts `slot` in front of the recent ones.
     pub(crate) fn remember(&self, slot: &Arc<Slot>) {
-        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self.lock();
         let recent = self.recent.load();
         let others = recent.iter().filter(|other| other.key_id != slot.key_id);
         let updated = [slot].into_iter().chain(others).take(RECENT_MAX).cloned().collect();
@@ -65,7 +70,7 @@ impl ScopeState {
 
     /// Makes `slot` the one that seals, unless a newer version does already.
     pub(crate) fn seal_with(&self, slot: &Arc<Slot>) {
-        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self.lock();
         let newer = self.current.load().as_ref().is_some_and(|current| {
             current.version > slot.version && current.seals() && current.has_keys()
         });
@@ -78,7 +83,7 @@ impl ScopeState {
 
     /// Stops sealing with `slot`.
     pub(crate) fn stop_sealing_with(&self, slot: &Slot) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.lock();
         if self.current.load().as_ref().is_some_and(|current| std::ptr::eq(&**current, slot)) {
             self.current.store(None);
         }
@@ -95,7 +100,7 @@ impl ScopeState {
     /// Lets go of `slot`, so that neither keeps the other alive.
     fn forget(&self, slot: &Slot) {
         self.stop_sealing_with(slot);
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.lock();
         let recent = self.recent.load();
         if recent.iter().any(|other| std::ptr::eq(&**other, slot)) {
             let others = recent.iter().filter(|other| !std::ptr::eq(&***other, slot));
@@ -113,7 +118,7 @@ pub(crate) struct Slot {
     pub(crate) budget: Arc<Budget>,
     /// Wiped when the last operation that uses them ends.
     keys: ArcSwapOption<EnvelopeKey>,
-    /// A [`DekState`] by its place in [`STATES`].
+    /// A [`DekState`] by its place in [`DekState::ALL`].
     state: AtomicU8,
     /// Whether a refresh failed for a reason that may pass.
     grace: AtomicBool,
@@ -137,15 +142,6 @@ pub(crate) struct Slot {
     kek_generation: AtomicU64,
     stale_kek: AtomicBool,
 }
-
-const STATES: [DekState; 6] = [
-    DekState::Pending,
-    DekState::Active,
-    DekState::DecryptOnly,
-    DekState::Disabled,
-    DekState::Shredded,
-    DekState::Final,
-];
 
 /// Operations look after more than themselves about this often.
 const ATTENTION_EVERY: Duration = Duration::from_secs(1);
@@ -209,11 +205,13 @@ impl Slot {
     }
 
     pub(crate) fn state(&self) -> DekState {
-        STATES[usize::from(self.state.load(Ordering::Relaxed)) % STATES.len()]
+        DekState::ALL[usize::from(self.state.load(Ordering::Relaxed)) % DekState::ALL.len()]
     }
 
     pub(crate) fn set_state(&self, state: DekState) {
-        let place = STATES.iter().position(|known| *known == state).unwrap_or(STATES.len() - 1);
+        let known = DekState::ALL.iter().position(|known| *known == state);
+        // A state that is not known here is closed, like the last one.
+        let place = known.unwrap_or(DekState::ALL.len() - 1);
         self.state.store(place as u8, Ordering::Relaxed);
     }
 

@@ -2,15 +2,6 @@
 
 use super::*;
 
-const STATES: [DekState; 6] = [
-    DekState::Pending,
-    DekState::Active,
-    DekState::DecryptOnly,
-    DekState::Disabled,
-    DekState::Shredded,
-    DekState::Final,
-];
-
 async fn insert_delayed(store: &dyn KeyStore, scope: &ScopeId, number: u32, delay: Duration) {
     let mut dek = new_dek(scope, number);
     dek.activation_delay = delay;
@@ -95,7 +86,9 @@ pub async fn activation_never_goes_back(fixture: &dyn StoreFixture) {
 /// Whatever the caller puts into the request.
 pub async fn a_state_changes_only_along_the_arrows(fixture: &dyn StoreFixture) {
     let store = fixture.fresh().await;
-    for (from, to) in STATES.iter().flat_map(|from| STATES.iter().map(move |to| (*from, *to))) {
+    for (from, to) in
+        DekState::ALL.iter().flat_map(|from| DekState::ALL.iter().map(move |to| (*from, *to)))
+    {
         let scope = scope(&format!("{from}-{to}"));
         let key_id = bring_to(&*store.first, &scope, from).await;
         let mut request = StateChange::new(key_id, DekState::Shredded, DekState::Final).unwrap();
