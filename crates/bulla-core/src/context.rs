@@ -138,7 +138,13 @@ impl ScopeContext {
 
     /// The context that the KMS sees for the DEK `version` of this scope.
     pub fn kms_context(&self, version: DekVersion) -> KmsContext {
-        KmsContext::new(self, version)
+        KmsContext::new(self, version.get())
+    }
+
+    /// The context that the KMS sees for the single-use DEK of a self-contained envelope
+    /// of this scope: version 0.
+    pub fn single_use_kms_context(&self) -> KmsContext {
+        KmsContext::new(self, 0)
     }
 }
 
@@ -150,7 +156,7 @@ impl ScopeContext {
 pub struct KmsContext(Box<[u8]>);
 
 impl KmsContext {
-    fn new(scope: &ScopeContext, version: DekVersion) -> Self {
+    fn new(scope: &ScopeContext, version: u32) -> Self {
         let version = version.to_string();
         let mut pairs: Pieces<&[u8], &[u8]> = Pairs::of(&scope.0).collect();
         pairs.push((b"bulla-dek-version", version.as_bytes()));

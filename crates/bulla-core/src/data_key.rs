@@ -57,13 +57,19 @@ impl DataKey {
     /// # Errors
     /// [`KeyError::Library`] when the KDF fails.
     pub fn id(&self, version: DekVersion, scope: &ScopeContext) -> Result<KeyId, KeyError> {
+        self.id_of(version.get(), scope)
+    }
+
+    /// The self-certifying name of this key as the single-use key of a self-contained
+    /// envelope of `scope`: version 0, which no lineage has.
+    pub(crate) fn single_use_id(&self, scope: &ScopeContext) -> Result<KeyId, KeyError> {
+        self.id_of(0, scope)
+    }
+
+    fn id_of(&self, version: u32, scope: &ScopeContext) -> Result<KeyId, KeyError> {
         let mut id = [0; KeyId::LEN];
-        kdf::expand(
-            self.expose_secret(),
-            "key-id",
-            &[&version.get().to_be_bytes(), scope.as_bytes()],
-            &mut id,
-        )?;
+        let parameters: [&[u8]; 2] = [&version.to_be_bytes(), scope.as_bytes()];
+        kdf::expand(self.expose_secret(), "key-id", &parameters, &mut id)?;
         Ok(KeyId(id))
     }
 }

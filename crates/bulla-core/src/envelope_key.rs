@@ -1,4 +1,7 @@
-//! Seal and open: everything that is derived from one DEK of one scope.
+//! Seal and open under a DEK of a lineage: everything that is derived from one DEK of
+//! one scope. Streams are in `envelope_key/streams.rs`.
+
+mod streams;
 
 use std::fmt;
 
@@ -6,20 +9,26 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::{AeadKey, Library, NONCE_LEN, TAG_LEN};
 use crate::context::{RecordContext, ScopeContext};
+use crate::envelope::referenced_one_shot;
 use crate::error::{HeaderError, KeyError, OpenError, SealError};
-use crate::limits::{ONE_SHOT_PLAINTEXT_BYTES_MAX, RECORD_CONTEXT_BYTES_MAX};
 use crate::nonce::{DerivedKeys, NonceMode};
+use crate::one_shot::{self, CODEC_AT, Prefix};
+use crate::stream::StreamKeys;
 use crate::xaes::{PREFIX_LEN, XaesKey};
-use crate::{Codec, DataKey, DekVersion, Header, KeyId, Kind, Suite, kdf};
+use crate::{Codec, DataKey, DekVersion, Header, KeyId, Kind, Suite, Suites, kdf};
 
-/// How an [`EnvelopeKey`] works; nothing here changes what it can open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How keys work: which suite they seal in, which they open, and with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyOptions {
     /// The library that runs the AEAD.
     pub library: Library,
     /// Where nonces come from.
     pub nonces: NonceMode,
+    /// The suite to seal in.
+    pub suite: Suite,
+    /// The suites to open, the one that seals among them.
+    pub accepted: Suites,
 }
 
 impl KeyOptions {
@@ -34,10 +43,36 @@ impl KeyOptions {
         self.nonces = nonces;
         self
     }
+
+    /// Seals in `suite` and opens that suite only; add others with
+    /// [`accepting`](Self::accepting).
+    pub const fn with_suite(mut self, suite: Suite) -> Self {
+        self.suite = suite;
+        self.accepted = Suites::only(suite);
+        self
+    }
+
+    /// Opens `suite` as well: for records sealed before the suite was changed.
+    pub const fn accepting(mut self, suite: Suite) -> Self {
+        self.accepted = self.accepted.and(suite);
+        self
+    }
+}
+
+/// Suite 1 alone, with the default library and nonces.
+impl Default for KeyOptions {
+    fn default() -> Self {
+        Self {
+            library: Library::default(),
+            nonces: NonceMode::default(),
+            suite: Suite::Xaes256Gcm,
+            accepted: Suites::default(),
+        }
+    }
 }
 
 /// The keys derived from one DEK as one version of one scope's lineage: seals and
-/// opens referenced one-shot envelopes of suite 1.
+/// opens referenced envelopes, one-shot and streams.
 ///
 /// Make it once per DEK and share it between threads; making it costs a few
 /// microseconds, sealing a small record a fraction of one. The DEK itself is not
@@ -62,13 +97,25 @@ impl KeyOptions {
 pub struct EnvelopeKey {
     key_id: KeyId,
     version: DekVersion,
-    /// Header bytes 0..44, the same in every envelope that this key seals.
-    prefix: [u8; Header::PREFIX_LEN],
-    derived: DerivedKeys,
+    library: Library,
+    accepted: Suites,
+    /// The suite that seals.
+    sealing: SuiteKeys,
+    /// The other suites that are opened.
+    opening: Vec<SuiteKeys>,
+}
+
+/// What one suite of one DEK needs.
+struct SuiteKeys {
+    suite: Suite,
+    /// Header bytes 0..44 of the one-shot envelopes of codec 0.
+    prefix: Prefix,
+    one_shot: DerivedKeys,
+    stream_key: Box<Zeroizing<[u8; 32]>>,
 }
 
 impl EnvelopeKey {
-    /// What an envelope adds to its plaintext, in bytes: header 68, tag 16.
+    /// What a one-shot envelope adds to its plaintext, in bytes: header 68, tag 16.
     pub const OVERHEAD: usize = Header::LEN + TAG_LEN;
 
     /// Derives the keys of `dek` as `version` of `scope`'s lineage.
@@ -81,24 +128,31 @@ impl EnvelopeKey {
         scope: &ScopeContext,
         options: KeyOptions,
     ) -> Result<Self, KeyError> {
-        let suite = Suite::Xaes256Gcm;
-        let key_id = dek.id(version, scope)?;
-        let mut seal_key = Zeroizing::new([0; 32]);
-        let parameters: [&[u8]; 2] = [&[suite as u8], key_id.as_bytes()];
-        kdf::expand(dek.expose_secret(), "seal", &parameters, &mut *seal_key)?;
-        let header = Header {
-            kind: Kind::ReferencedOneShot,
-            suite,
-            codec: Codec::RAW,
-            chunk_log2: None,
-            dek_version: Some(version),
-            key_id,
-            nonce: [0; Header::NONCE_LEN],
-        };
-        let mut prefix = [0; Header::PREFIX_LEN];
-        prefix.copy_from_slice(&header.to_bytes()[..Header::PREFIX_LEN]);
-        let derived = DerivedKeys::new(XaesKey::new(&seal_key), options.library, options.nonces);
-        Ok(Self { key_id, version, prefix, derived })
+        #[inline(never)]
+        fn derive(
+            dek: &DataKey,
+            version: DekVersion,
+            scope: &ScopeContext,
+            options: KeyOptions,
+        ) -> Result<EnvelopeKey, KeyError> {
+            let key_id = dek.id(version, scope)?;
+            let keys = |suite| SuiteKeys::derive(dek, version, key_id, suite, &options);
+            let others = Suite::ALL
+                .iter()
+                .filter(|suite| **suite != options.suite && options.accepted.contains(**suite));
+            Ok(EnvelopeKey {
+                key_id,
+                version,
+                library: options.library,
+                accepted: options.accepted.and(options.suite),
+                sealing: keys(options.suite)?,
+                opening: others.map(|suite| keys(*suite)).collect::<Result<_, _>>()?,
+            })
+        }
+        let keys = derive(dek, version, scope, options);
+        // Key schedules are made on the stack before they are where they stay.
+        bulla_sys::wipe_stack();
+        keys
     }
 
     /// Name of the DEK.
@@ -111,57 +165,41 @@ impl EnvelopeKey {
         self.version
     }
 
-    /// Length of the envelope of a plaintext of `plaintext_len` bytes, in bytes.
+    /// The suite that this key seals in.
+    pub fn suite(&self) -> Suite {
+        self.sealing.suite
+    }
+
+    /// Length of the one-shot envelope of a plaintext of `plaintext_len` bytes, in bytes.
     ///
     /// # Errors
     /// [`SealError::PlaintextTooLong`] above 2^30 bytes.
     pub fn sealed_len(plaintext_len: usize) -> Result<usize, SealError> {
-        if plaintext_len > ONE_SHOT_PLAINTEXT_BYTES_MAX {
-            return Err(SealError::PlaintextTooLong {
-                len: plaintext_len,
-                max: ONE_SHOT_PLAINTEXT_BYTES_MAX,
-            });
-        }
+        one_shot::check_plaintext_len(plaintext_len)?;
         Ok(plaintext_len + Self::OVERHEAD)
     }
 
-    /// Length of the plaintext in `envelope`, in bytes; what it says is a claim
-    /// until the envelope is opened.
+    /// Length of the plaintext in a one-shot `envelope`, in bytes; what it says is a
+    /// claim until the envelope is opened.
     ///
     /// # Errors
-    /// [`HeaderError::TooShort`] and [`OpenError::Truncated`] when there is no room for
-    /// header and tag, [`OpenError::TooLong`] above 2^30 bytes of plaintext.
+    /// [`HeaderError`] when there is no room for header and tag, or above 2^30 bytes of
+    /// plaintext.
     pub fn opened_len(envelope: &[u8]) -> Result<usize, OpenError> {
-        match envelope.len() {
-            len if len < Header::LEN => Err(HeaderError::TooShort { len }.into()),
-            len if len < Self::OVERHEAD => Err(OpenError::Truncated),
-            len if len > Self::OVERHEAD + ONE_SHOT_PLAINTEXT_BYTES_MAX => Err(OpenError::TooLong),
-            len => Ok(len - Self::OVERHEAD),
-        }
+        let len = envelope.len();
+        let payload = len.checked_sub(Header::LEN).ok_or(HeaderError::TooShort { len })?;
+        one_shot::check_payload_len(payload)?;
+        Ok(payload - TAG_LEN)
     }
 
-    /// The key that `envelope` names, if everything else that can be said without a
-    /// key speaks for opening it: ask this before you fetch the key.
+    /// The key that a one-shot `envelope` names, if everything else that can be said
+    /// without a key speaks for opening it as `codec`: ask this before you fetch the key.
     ///
     /// # Errors
-    /// [`OpenError`] for a malformed or unknown header, and for a kind, suite, codec or
-    /// length that this type does not open.
-    pub fn key_id_of(envelope: &[u8]) -> Result<KeyId, OpenError> {
-        let header = Header::parse(envelope)?;
-        if header.kind != Kind::ReferencedOneShot {
-            return Err(OpenError::WrongKind);
-        }
-        if header.suite != Suite::Xaes256Gcm {
-            return Err(OpenError::SuiteNotAllowed(header.suite));
-        }
-        if header.codec != Codec::RAW {
-            return Err(OpenError::WrongCodec {
-                found: header.codec.as_byte(),
-                expected: Codec::RAW.as_byte(),
-            });
-        }
-        Self::opened_len(envelope)?;
-        Ok(header.key_id)
+    /// [`OpenError`] for a malformed or unknown header, and for a kind, suite or codec
+    /// that was not asked for.
+    pub fn key_id_of(envelope: &[u8], codec: Codec, accepted: Suites) -> Result<KeyId, OpenError> {
+        referenced_one_shot(envelope, codec, accepted)
     }
 
     /// Seals `plaintext` into a new `Vec`, of 84 bytes more.
@@ -169,8 +207,22 @@ impl EnvelopeKey {
     /// # Errors
     /// [`SealError`]; nothing is released then.
     pub fn seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, SealError> {
+        self.seal_as(Codec::RAW, plaintext, context)
+    }
+
+    /// [`seal`](Self::seal) for the serialised form of a value: whoever opens it has to
+    /// name the same codec. [`seal_value`](Self::seal_value) serialises, too.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_as(
+        &self,
+        codec: Codec,
+        plaintext: &[u8],
+        context: &RecordContext,
+    ) -> Result<Vec<u8>, SealError> {
         let mut envelope = vec![0; Self::sealed_len(plaintext.len())?];
-        self.seal_into(plaintext, context, &mut envelope)?;
+        self.seal_as_into(codec, plaintext, context, &mut envelope)?;
         Ok(envelope)
     }
 
@@ -182,8 +234,23 @@ impl EnvelopeKey {
     ///
     /// # Errors
     /// [`SealError`]; `out` then holds nothing of the plaintext.
+    #[inline]
     pub fn seal_into(
         &self,
+        plaintext: &[u8],
+        context: &RecordContext,
+        out: &mut [u8],
+    ) -> Result<usize, SealError> {
+        self.seal_as_into(Codec::RAW, plaintext, context, out)
+    }
+
+    /// [`seal_into`](Self::seal_into) for the serialised form of a value.
+    ///
+    /// # Errors
+    /// As [`seal_into`](Self::seal_into).
+    pub fn seal_as_into(
+        &self,
+        codec: Codec,
         plaintext: &[u8],
         context: &RecordContext,
         out: &mut [u8],
@@ -191,8 +258,10 @@ impl EnvelopeKey {
         let needed = Self::sealed_len(plaintext.len())?;
         let len = out.len();
         let out = out.get_mut(..needed).ok_or(SealError::BufferTooSmall { len, needed })?;
-        self.derived.with_sealer(blocks(plaintext, context), |aead, nonce| {
-            self.encrypt(aead, &nonce, plaintext, context, out)
+        let keys = &self.sealing;
+        let blocks = one_shot::blocks(plaintext, context);
+        keys.one_shot.with_sealer(blocks, |aead, nonce| {
+            keys.encrypt(aead, codec, &nonce, context, plaintext, out)
         })?;
         Ok(needed)
     }
@@ -202,9 +271,22 @@ impl EnvelopeKey {
     /// # Errors
     /// [`OpenError`]; no plaintext is released then.
     pub fn open(&self, envelope: &[u8], context: &RecordContext) -> Result<Vec<u8>, OpenError> {
-        let sealed = self.check(envelope)?;
+        self.open_as(Codec::RAW, envelope, context)
+    }
+
+    /// [`open`](Self::open) for the serialised form of a value.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`OpenError::WrongCodec`] if it was sealed as another.
+    pub fn open_as(
+        &self,
+        codec: Codec,
+        envelope: &[u8],
+        context: &RecordContext,
+    ) -> Result<Vec<u8>, OpenError> {
+        let sealed = self.check(codec, envelope)?;
         let mut plaintext = vec![0; sealed.ciphertext.len()];
-        self.decrypt(&sealed, context, &mut plaintext)?;
+        sealed.decrypt(context, &mut plaintext)?;
         Ok(plaintext)
     }
 
@@ -222,88 +304,107 @@ impl EnvelopeKey {
         context: &RecordContext,
         out: &mut [u8],
     ) -> Result<usize, OpenError> {
-        let sealed = self.check(envelope)?;
+        let sealed = self.check(Codec::RAW, envelope)?;
         let (len, needed) = (out.len(), sealed.ciphertext.len());
         let out = out.get_mut(..needed).ok_or(OpenError::BufferTooSmall { len, needed })?;
-        self.decrypt(&sealed, context, out)?;
+        sealed.decrypt(context, out)?;
         Ok(needed)
+    }
+
+    /// A one-shot envelope with a nonce of the caller's, in `suite`.
+    #[cfg(any(test, feature = "hazmat"))]
+    pub(crate) fn seal_with_nonce(
+        &self,
+        nonce: [u8; Header::NONCE_LEN],
+        codec: Codec,
+        plaintext: &[u8],
+        context: &RecordContext,
+    ) -> Result<Vec<u8>, SealError> {
+        let mut envelope = vec![0; Self::sealed_len(plaintext.len())?];
+        let keys = &self.sealing;
+        let derived = keys.one_shot.derive(one_shot::split_nonce(&nonce).0)?;
+        keys.encrypt(&derived.aead, codec, &nonce, context, plaintext, &mut envelope)?;
+        Ok(envelope)
+    }
+
+    fn keys(&self, suite: Suite) -> Option<&SuiteKeys> {
+        [&self.sealing].into_iter().chain(&self.opening).find(|keys| keys.suite == suite)
     }
 
     /// Takes apart an envelope that is one of this key's by its header and length.
     #[inline]
-    fn check<'a>(&self, envelope: &'a [u8]) -> Result<Sealed<'a>, OpenError> {
-        let parts = envelope.split_first_chunk::<{ Header::LEN }>();
-        match parts.and_then(|(header, rest)| Some((header, rest.split_last_chunk()?))) {
-            // All that a header may say but the nonce is in the prefix.
-            Some((header, (ciphertext, tag)))
-                if header[..Header::PREFIX_LEN] == self.prefix
-                    && ciphertext.len() <= ONE_SHOT_PLAINTEXT_BYTES_MAX =>
-            {
-                let (prefix, tail) = split_nonce(&header[Header::PREFIX_LEN..]);
-                Ok(Sealed { prefix, tail, ciphertext, tag })
-            }
-            _ => Err(self.refusal(envelope)),
+    fn check<'a>(&'a self, codec: Codec, envelope: &'a [u8]) -> Result<Sealed<'a>, OpenError> {
+        match Sealed::of(&self.sealing, codec, envelope) {
+            Some(sealed) => Ok(sealed),
+            None => self.check_others(codec, envelope),
         }
     }
 
-    /// What is wrong with an envelope whose header is not one of this key's.
+    /// An envelope of another suite; or what is wrong with one that is not this key's.
     #[cold]
-    fn refusal(&self, envelope: &[u8]) -> OpenError {
-        match Self::key_id_of(envelope) {
-            Ok(key_id) => OpenError::WrongKey(key_id),
-            Err(error) => error,
+    fn check_others<'a>(
+        &'a self,
+        codec: Codec,
+        envelope: &'a [u8],
+    ) -> Result<Sealed<'a>, OpenError> {
+        match self.opening.iter().find_map(|keys| Sealed::of(keys, codec, envelope)) {
+            Some(sealed) => Ok(sealed),
+            None => Err(match Self::key_id_of(envelope, codec, self.accepted) {
+                Ok(key_id) => OpenError::WrongKey(key_id),
+                Err(error) => error,
+            }),
         }
+    }
+}
+
+impl SuiteKeys {
+    fn derive(
+        dek: &DataKey,
+        version: DekVersion,
+        key_id: KeyId,
+        suite: Suite,
+        options: &KeyOptions,
+    ) -> Result<Self, KeyError> {
+        let prefix = one_shot::prefix(Kind::ReferencedOneShot, suite, Some(version), key_id);
+        let xaes = XaesKey::new(&*kdf::suite_key(dek, "seal", suite, &key_id)?);
+        let one_shot = DerivedKeys::new(xaes, options.library, suite, options.nonces);
+        let stream_key = kdf::suite_key(dek, "stream", suite, &key_id)?;
+        Ok(Self { suite, prefix, one_shot, stream_key })
+    }
+
+    fn stream(
+        &self,
+        library: Library,
+        header: &[u8; Header::LEN],
+        context: &RecordContext,
+    ) -> Result<StreamKeys, KeyError> {
+        StreamKeys::derive(&self.stream_key, library, self.suite, header, context)
     }
 
     /// Writes the whole envelope over `out`, which is as long.
+    #[inline]
     fn encrypt(
         &self,
         aead: &AeadKey,
+        codec: Codec,
         nonce: &[u8; Header::NONCE_LEN],
-        plaintext: &[u8],
         context: &RecordContext,
+        plaintext: &[u8],
         out: &mut [u8],
     ) -> Result<(), SealError> {
-        let (header, rest) = out.split_at_mut(Header::LEN);
-        let (ciphertext, tag) = rest.split_at_mut(plaintext.len());
-        header[..Header::PREFIX_LEN].copy_from_slice(&self.prefix);
+        let mut prefix = self.prefix;
+        prefix[CODEC_AT] = codec.as_byte();
+        let (header, payload) = out.split_at_mut(Header::LEN);
+        header[..Header::PREFIX_LEN].copy_from_slice(&prefix);
         header[Header::PREFIX_LEN..].copy_from_slice(nonce);
-        let (_, tail) = split_nonce(nonce);
-        let sealed =
-            with_aad(&self.prefix, context, |aad| aead.seal(&tail, aad, plaintext, ciphertext));
-        match sealed {
-            Ok(sealed) => {
-                tag.copy_from_slice(&sealed);
-                Ok(())
-            }
-            Err(_) => {
-                ciphertext.zeroize();
-                Err(KeyError::Library.into())
-            }
-        }
-    }
-
-    /// Writes the plaintext over `out`, which is as long, or zeros.
-    fn decrypt(
-        &self,
-        sealed: &Sealed<'_>,
-        context: &RecordContext,
-        out: &mut [u8],
-    ) -> Result<(), OpenError> {
-        let Sealed { prefix, tail, ciphertext, tag } = sealed;
-        let opened = self.derived.with_opener(prefix, |aead| {
-            with_aad(&self.prefix, context, |aad| aead.open(tail, aad, ciphertext, tag, out))
-                .map_err(|_| OpenError::Authentication)
-        });
-        if opened.is_err() {
-            out.zeroize();
-        }
-        opened
+        one_shot::encrypt(aead, &prefix, nonce, context, plaintext, payload)
     }
 }
 
 /// An envelope whose header and length are in order.
 struct Sealed<'a> {
+    keys: &'a SuiteKeys,
+    header: &'a Prefix,
     /// The half of the nonce that chooses the derived key.
     prefix: [u8; PREFIX_LEN],
     /// The half that is the nonce under it.
@@ -312,59 +413,43 @@ struct Sealed<'a> {
     tag: &'a [u8; TAG_LEN],
 }
 
+impl<'a> Sealed<'a> {
+    /// `None` unless the header says what those of `keys` say, and `codec`.
+    #[inline]
+    fn of(keys: &'a SuiteKeys, codec: Codec, envelope: &'a [u8]) -> Option<Self> {
+        let (header, rest) = envelope.split_first_chunk::<{ Header::PREFIX_LEN }>()?;
+        let (nonce, payload) = rest.split_first_chunk()?;
+        let (ciphertext, tag) = payload.split_last_chunk()?;
+        // All that a header may say but codec and nonce is in the prefix.
+        let ours = header[..CODEC_AT] == keys.prefix[..CODEC_AT]
+            && header[CODEC_AT] == codec.as_byte()
+            && header[CODEC_AT + 1..] == keys.prefix[CODEC_AT + 1..]
+            && one_shot::check_payload_len(payload.len()).is_ok();
+        let (prefix, tail) = one_shot::split_nonce(nonce);
+        ours.then_some(Self { keys, header, prefix, tail, ciphertext, tag })
+    }
+
+    /// Writes the plaintext over `out`, which is as long, or zeros.
+    #[inline]
+    fn decrypt(&self, context: &RecordContext, out: &mut [u8]) -> Result<(), OpenError> {
+        let Self { keys, header, prefix, tail, ciphertext, tag } = self;
+        let opened = keys.one_shot.with_opener(prefix, |aead| {
+            one_shot::decrypt(aead, header, tail, context, (ciphertext, tag), out)
+        });
+        if opened.is_err() {
+            out.zeroize();
+        }
+        opened
+    }
+}
+
 impl fmt::Debug for EnvelopeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnvelopeKey")
             .field("version", &self.version)
             .field("key_id", &self.key_id)
+            .field("suite", &self.sealing.suite)
             .finish_non_exhaustive()
-    }
-}
-
-/// AES blocks of one record: plaintext and associated data, each padded, and two
-/// for lengths and tag. More than GCM's bound counts, never less.
-fn blocks(plaintext: &[u8], context: &RecordContext) -> u64 {
-    let aad = Header::PREFIX_LEN + context.as_bytes().len();
-    (plaintext.len().div_ceil(16) + aad.div_ceil(16) + 2) as u64
-}
-
-/// The half that chooses the derived key, and the half that is its nonce.
-#[inline]
-fn split_nonce(nonce: &[u8]) -> ([u8; PREFIX_LEN], [u8; NONCE_LEN]) {
-    let (mut prefix, mut tail) = ([0; PREFIX_LEN], [0; NONCE_LEN]);
-    prefix.copy_from_slice(&nonce[..PREFIX_LEN]);
-    tail.copy_from_slice(&nonce[PREFIX_LEN..]);
-    (prefix, tail)
-}
-
-/// Contexts up to this length are put behind the header prefix in a small stack
-/// buffer; longer ones in one for the longest.
-const SHORT_CONTEXT: usize = 256 - Header::PREFIX_LEN;
-
-/// Calls `f` with header bytes 0..44 followed by the encoded context: the
-/// associated data of the AEAD, which takes it in one piece.
-#[inline]
-fn with_aad<T>(
-    prefix: &[u8; Header::PREFIX_LEN],
-    context: &RecordContext,
-    f: impl FnOnce(&[u8]) -> T,
-) -> T {
-    #[inline]
-    fn concat<'a>(buffer: &'a mut [u8], prefix: &[u8], context: &[u8]) -> &'a [u8] {
-        let len = prefix.len() + context.len();
-        buffer[..prefix.len()].copy_from_slice(prefix);
-        buffer[prefix.len()..len].copy_from_slice(context);
-        &buffer[..len]
-    }
-    #[inline(never)]
-    fn with_long<T>(prefix: &[u8], context: &[u8], f: impl FnOnce(&[u8]) -> T) -> T {
-        f(concat(&mut [0; Header::PREFIX_LEN + RECORD_CONTEXT_BYTES_MAX], prefix, context))
-    }
-    let context = context.as_bytes();
-    if context.len() <= SHORT_CONTEXT {
-        f(concat(&mut [0; Header::PREFIX_LEN + SHORT_CONTEXT], prefix, context))
-    } else {
-        with_long(prefix, context, f)
     }
 }
 

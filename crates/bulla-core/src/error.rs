@@ -4,7 +4,9 @@
 //! field or comparison failed. Malformed headers and unknown keys are separate
 //! errors, because they are about public bytes.
 
-use crate::{KeyId, Suite};
+use std::fmt;
+
+use crate::{KeyId, Kind, Suite};
 
 /// A context was refused. Nothing was sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +64,7 @@ pub enum ContextError {
     NotUtf8,
 }
 
-/// The bytes are not an envelope header that this library knows.
+/// The bytes are no envelope that this library knows, by what can be said without a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
@@ -93,6 +95,58 @@ pub enum HeaderError {
     /// A referenced envelope with DEK version 0, or a self-contained one with another.
     #[error("DEK version {0} does not fit the kind of the envelope")]
     BadDekVersion(u32),
+    /// The wraps section of a self-contained envelope.
+    #[error(transparent)]
+    Wraps(#[from] WrapsError),
+    /// No room for a tag, or for the commitment of a stream.
+    #[error("the payload is {len} bytes long; one of this kind has at least {min}")]
+    PayloadTooShort {
+        /// Length of the payload, in bytes.
+        len: usize,
+        /// The least that its kind needs, in bytes.
+        min: usize,
+    },
+    /// More plaintext than a one-shot envelope may hold (2^30 bytes), or more
+    /// plaintext (2^44 bytes) or chunks (2^32) than a stream may.
+    #[error("the payload is longer than one of this kind may be")]
+    PayloadTooLong,
+}
+
+/// A wraps section that is malformed, or wraps that no section may hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WrapsError {
+    /// Fewer than one wrap, or more than eight.
+    #[error("a self-contained envelope has 1 to 8 wraps, not {0}")]
+    Count(usize),
+    /// A field that is shorter or longer than it may be.
+    #[error("the {field} of a wrap is {len} bytes long; it may have {min} to {max}")]
+    FieldLength {
+        /// Which field.
+        field: &'static str,
+        /// Its length, in bytes.
+        len: usize,
+        /// The least it may have, in bytes.
+        min: usize,
+        /// The most it may have, in bytes.
+        max: usize,
+    },
+    /// The backend byte 0, or one that is reserved where wraps are made.
+    #[error("backend {0} cannot be the maker of a wrap")]
+    Backend(u8),
+    /// Two wraps by the same version of the same KEK; in a section that was read,
+    /// also wraps that are not in order.
+    #[error("two wraps are by the same KEK version, or the wraps are not in order")]
+    Order,
+    /// `wraps_len` does not fit what it should measure, or the section is cut off.
+    #[error("the wraps section does not have the length that it states")]
+    SectionLength,
+    /// Wraps of another generation than the one after those that they replace.
+    #[error("generation {0} is not the one after the present wraps")]
+    Generation(u32),
+    /// The generation cannot be counted any further (2^32 - 1 rewraps).
+    #[error("the wraps have been replaced as often as the format can count")]
+    GenerationEnded,
 }
 
 /// A key could not be made or derived.
@@ -112,7 +166,9 @@ pub enum KeyError {
 #[non_exhaustive]
 pub enum SealError {
     /// The plaintext is longer than a one-shot envelope may be (2^30 bytes).
-    #[error("the plaintext is {len} bytes long; a one-shot envelope holds at most {max}")]
+    #[error(
+        "the plaintext is {len} bytes long; a one-shot envelope holds at most {max}: seal a stream"
+    )]
     PlaintextTooLong {
         /// Length of the plaintext, in bytes.
         len: usize,
@@ -127,6 +183,31 @@ pub enum SealError {
         /// Length that is needed, in bytes.
         needed: usize,
     },
+    /// A chunk size outside 2^12 to 2^22 bytes.
+    #[error("chunk_log2 is {0}; chunks have 2^12 to 2^22 bytes")]
+    ChunkSize(u8),
+    /// A chunk longer than the stream's chunk size.
+    #[error("the chunk is {len} bytes long; those of this stream have at most {max}")]
+    ChunkTooLong {
+        /// Length of the chunk, in bytes.
+        len: usize,
+        /// Chunk size of the stream, in bytes.
+        max: usize,
+    },
+    /// More than a stream holds: 2^32 chunks, 2^44 bytes.
+    #[error("a stream holds at most 2^44 bytes, in at most 2^32 chunks")]
+    StreamTooLong,
+    /// The stream was ended by a short chunk, or has failed before. It cannot go on:
+    /// seal the whole again, as another stream.
+    #[error("the stream has ended or failed and cannot be continued")]
+    StreamEnded,
+    /// The process was forked, or restored from a snapshot, since the stream or the
+    /// single-use key was begun. Going on would use a nonce twice: begin again.
+    #[error("the process was forked or restored since this was begun; begin again")]
+    ProcessCopied,
+    /// The wraps cannot be written.
+    #[error(transparent)]
+    Wraps(#[from] WrapsError),
     /// A nonce or a derived key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -136,15 +217,12 @@ pub enum SealError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The header cannot be read.
+    /// The bytes are no envelope.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The header is fine, what follows is too short to hold a tag.
-    #[error("the envelope is cut off after its header")]
-    Truncated,
     /// An envelope of another kind than the call opens.
-    #[error("this call opens referenced one-shot envelopes only")]
-    WrongKind,
+    #[error("this call does not open {0} envelopes")]
+    WrongKind(Kind),
     /// A suite that the opener does not accept.
     #[error("suite {0} is not on the opener's allow-list")]
     SuiteNotAllowed(Suite),
@@ -160,9 +238,6 @@ pub enum OpenError {
     /// version, or another scope.
     #[error("the envelope is sealed under key {0}, which is not the key at hand")]
     WrongKey(KeyId),
-    /// The ciphertext is longer than a one-shot envelope may be.
-    #[error("the envelope is longer than a one-shot envelope may be")]
-    TooLong,
     /// The caller's buffer is too small.
     #[error("the output buffer is {len} bytes long; the plaintext needs {needed}")]
     BufferTooSmall {
@@ -171,10 +246,85 @@ pub enum OpenError {
         /// Length that is needed, in bytes.
         needed: usize,
     },
-    /// The envelope, or the context it is opened under, is not what was sealed.
+    /// The envelope, or the context it is opened under, is not what was sealed; or a
+    /// stream was cut off.
     #[error("the envelope could not be authenticated under this context")]
     Authentication,
+    /// A range ends beyond the plaintext.
+    #[error("the range ends beyond the plaintext, which is {len} bytes long")]
+    OutOfRange {
+        /// Length of the plaintext, authenticated, in bytes.
+        len: u64,
+    },
+    /// A block after the last one of a stream.
+    #[error("the stream has ended; there is nothing more to open")]
+    StreamEnded,
     /// A derived key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// The classes into which the specification sorts refusals (section 8.2): what a
+/// caller can act on, and what another implementation must agree with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// Not an envelope of this format, or its fields contradict each other.
+    Malformed,
+    /// An envelope that this version of the format does not define: update the reader.
+    Unsupported,
+    /// Well-formed, of a kind, suite or codec that the caller did not ask for.
+    NotAccepted,
+    /// No key at hand has the version and key id, in the caller's scope.
+    UnknownKey,
+    /// Changed, moved, cut off, or opened under another record context.
+    Authentication,
+    /// A range that ends beyond the plaintext.
+    OutOfRange,
+    /// Nothing is wrong with the envelope: a buffer, a call or the system.
+    Local,
+}
+
+/// The words of the specification.
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "malformed",
+            Self::Unsupported => "unsupported",
+            Self::NotAccepted => "not accepted",
+            Self::UnknownKey => "unknown key",
+            Self::Authentication => "authentication error",
+            Self::OutOfRange => "out of range",
+            Self::Local => "local error",
+        })
+    }
+}
+
+impl HeaderError {
+    /// The class of this refusal.
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::UnsupportedFormat(_)
+            | Self::UnknownKind(_)
+            | Self::UnknownSuite(_)
+            | Self::UnknownCodec(_) => ErrorClass::Unsupported,
+            _ => ErrorClass::Malformed,
+        }
+    }
+}
+
+impl OpenError {
+    /// The class of this refusal.
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Header(error) => error.class(),
+            Self::WrongKind(_) | Self::SuiteNotAllowed(_) | Self::WrongCodec { .. } => {
+                ErrorClass::NotAccepted
+            }
+            Self::WrongKey(_) => ErrorClass::UnknownKey,
+            Self::Authentication => ErrorClass::Authentication,
+            Self::OutOfRange { .. } => ErrorClass::OutOfRange,
+            Self::BufferTooSmall { .. } | Self::StreamEnded | Self::Key(_) => ErrorClass::Local,
+        }
+    }
 }

@@ -3,8 +3,10 @@
 use hkdf::Hkdf;
 use sha2::Sha256;
 use smallvec::SmallVec;
+use zeroize::Zeroizing;
 
 use crate::error::KeyError;
+use crate::{DataKey, KeyId, Suite};
 
 /// Prefix of every label, so that no other protocol's derivation collides.
 const DOMAIN: &[u8] = b"bulla.v1/";
@@ -24,6 +26,25 @@ pub(crate) fn expand(
     let mut info = SmallVec::<[&[u8]; 8]>::from_slice(&[DOMAIN, label.as_bytes(), &[0]]);
     info.extend_from_slice(parameters);
     hkdf.expand_multi_info(&info, out).map_err(|_| KeyError::Library)
+}
+
+/// The "seal" or "stream" key of `suite`, filled in where it stays.
+pub(crate) fn suite_key(
+    dek: &DataKey,
+    label: &str,
+    suite: Suite,
+    key_id: &KeyId,
+) -> Result<Box<Zeroizing<[u8; 32]>>, KeyError> {
+    let mut key = Box::new(Zeroizing::new([0; 32]));
+    expand(dek.expose_secret(), label, &[&[suite as u8], key_id.as_bytes()], &mut **key)?;
+    Ok(key)
+}
+
+/// The key of the MAC over wraps.
+pub(crate) fn wraps_key(dek: &DataKey, key_id: &KeyId) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let mut key = Zeroizing::new([0; 32]);
+    expand(dek.expose_secret(), "wraps", &[key_id.as_bytes()], &mut *key)?;
+    Ok(key)
 }
 
 #[cfg(test)]

@@ -9,10 +9,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `header` | the 68 bytes in front, readable without keys |
+//! | `header`, `envelope`, `wraps` | what an envelope says about itself, without keys |
 //! | `context` | encryption contexts and their one encoding |
 //! | `data_key` | data keys, their versions and self-certifying ids |
-//! | `envelope_key` | seal and open |
+//! | `envelope_key` | seal and open under a DEK of a lineage |
+//! | `self_contained` | seal and open with a DEK that travels in the envelope |
+//! | `one_shot`, `stream` | the two kinds of payload |
+//! | `value` | typed values and their codecs |
 //! | `nonce` | epochs, and the derived keys that nonces choose |
 //! | `xaes`, `kdf`, `aead` | the primitives, composed as the spec says |
 #![forbid(unsafe_code)]
@@ -25,18 +28,43 @@ compile_error!(
 mod aead;
 mod context;
 mod data_key;
+mod envelope;
 mod envelope_key;
 mod error;
+#[cfg(feature = "hazmat")]
+pub mod hazmat;
 mod header;
 mod kdf;
 pub mod limits;
 mod nonce;
+mod one_shot;
+mod self_contained;
+mod stream;
+#[cfg(any(feature = "json", feature = "bincode"))]
+mod value;
+mod wraps;
 mod xaes;
 
 pub use aead::Library;
+pub use bulla_sys::notify_restored;
 pub use context::{KmsContext, RecordContext, ScopeContext};
 pub use data_key::{DataKey, DekVersion, KeyId};
+pub use envelope::{Envelope, Head};
 pub use envelope_key::{EnvelopeKey, KeyOptions};
-pub use error::{ContextError, HeaderError, KeyError, OpenError, SealError};
-pub use header::{Codec, Header, Kind, Suite};
+pub use error::{
+    ContextError, ErrorClass, HeaderError, KeyError, OpenError, SealError, WrapsError,
+};
+pub use header::{Codec, Header, Kind, Suite, Suites};
 pub use nonce::NonceMode;
+pub use self_contained::{SingleUseKey, UnwrappedKey};
+pub use stream::{
+    ChunkOpener, ChunkSealer, FetchAt, OpenReader, RangePlan, RangeReader, SealWriter, SeekSource,
+    StreamLayout, StreamOptions,
+};
+#[cfg(feature = "bincode")]
+pub use value::Bincode;
+#[cfg(feature = "json")]
+pub use value::Json;
+#[cfg(any(feature = "json", feature = "bincode"))]
+pub use value::{ValueCodec, ValueError};
+pub use wraps::{Wrap, Wraps};

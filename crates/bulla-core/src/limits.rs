@@ -31,3 +31,35 @@ pub const RECORD_CONTEXT_BYTES_MAX: usize = 4096;
 
 /// Encoded length of a scope context, in bytes.
 pub const SCOPE_CONTEXT_BYTES_MAX: usize = 1024;
+
+/// Least binary logarithm of a chunk size: 4 KiB, which keeps the tags under half a
+/// percent.
+pub const CHUNK_LOG2_MIN: u8 = 12;
+
+/// Largest binary logarithm of a chunk size: 4 MiB, which bounds the memory that a
+/// stranger's envelope can claim.
+pub const CHUNK_LOG2_MAX: u8 = 22;
+
+/// Chunks of a stream: 2^32.
+pub const STREAM_CHUNKS_MAX: u64 = 1 << 32;
+
+/// Plaintext of a stream, in bytes: 2^44.
+pub const STREAM_PLAINTEXT_BYTES_MAX: u64 = 1 << 44;
+
+/// Wraps in a self-contained envelope.
+pub const WRAPS_MAX: usize = 8;
+
+/// Length of the KEK id of a wrap, in bytes.
+pub const KEK_ID_BYTES_MAX: usize = 512;
+
+/// Length of the KEK version of a wrap, in bytes.
+pub const KEK_VERSION_BYTES_MAX: usize = 255;
+
+/// Length of a wrapped DEK, in bytes.
+pub const WRAP_BLOB_BYTES_MAX: usize = 1024;
+
+/// Least value of `wraps_len`, in bytes: one wrap with the shortest fields.
+pub const WRAPS_LEN_MIN: usize = 45;
+
+/// Largest value of `wraps_len`, in bytes.
+pub const WRAPS_LEN_MAX: usize = 16_384;

@@ -6,32 +6,38 @@
 //! operating system, its derived key, and a count of what was sealed under it.
 //! Epochs live and die with the key that they belong to.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
-use crate::Header;
 use crate::aead::{AeadKey, Library, NONCE_LEN};
 use crate::error::KeyError;
 use crate::limits::{EPOCH_BLOCKS_MAX, EPOCH_RECORDS_MAX};
 use crate::xaes::{PREFIX_LEN, XaesKey};
+use crate::{Header, Suite};
 
 /// Where the second half of a nonce comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum NonceMode {
+    /// [`Epoch`](Self::Epoch) where this process would notice that it was forked;
+    /// [`Fresh`](Self::Fresh) where it would not, where the environment shows that
+    /// snapshots are taken, or where the system's generator costs next to nothing
+    /// (`bulla_sys::prefers_fresh_nonces`).
+    #[default]
+    Auto,
     /// Twelve bytes from the operating system for every record. Safe after a fork
     /// and, as far as the operating system's generator is, in a cloned machine.
-    #[default]
     Fresh,
     /// A counter from a random start: saves the system call, which costs several
-    /// times the encryption of a small record.
+    /// times the encryption of a small record. A forked child begins counters of its
+    /// own. Reveals order and writer of the records within an epoch.
     ///
-    /// **Only for processes that neither fork while they seal nor run in machines
-    /// that are cloned or restored from a snapshot with their memory**: a copy of
-    /// the process would repeat its nonces. Reveals order and writer of the
-    /// records within an epoch.
+    /// **Not for machines that are cloned or restored from a snapshot while the process
+    /// runs**, unless it calls `bulla_sys::notify_restored` before it seals again: such a
+    /// copy repeats nonces, and nothing in user space can tell. Take
+    /// [`Fresh`](Self::Fresh) there, or [`Suite::Xaes256GcmSiv`].
     Epoch,
 }
 
@@ -44,26 +50,23 @@ const OPENERS: usize = 4;
 pub(crate) struct DerivedKeys {
     xaes: XaesKey,
     library: Library,
-    mode: NonceMode,
+    suite: Suite,
+    /// Whether nonces count within an epoch.
+    counts: bool,
+    /// Number of the process that the derived keys belong to.
+    generation: AtomicU64,
     /// Whether anything was sealed yet: the first seal keeps no epoch, as many
     /// keys seal one record only.
     sealed_before: AtomicBool,
-    shards: [Shard; SHARDS],
+    shards: [ArcSwapOption<Epoch>; SHARDS],
     /// Found by the prefix; a collision replaces.
     openers: [ArcSwapOption<DerivedKey>; OPENERS],
 }
 
-/// A nonce prefix and the AES-256-GCM key that it chooses.
+/// A nonce prefix and the key of the AEAD that it chooses.
 pub(crate) struct DerivedKey {
     prefix: [u8; PREFIX_LEN],
     pub(crate) aead: AeadKey,
-}
-
-#[derive(Default)]
-struct Shard {
-    epoch: ArcSwapOption<Epoch>,
-    /// Held only while an epoch is replaced.
-    replacing: Mutex<()>,
 }
 
 /// One prefix, and how much was sealed under it.
@@ -72,14 +75,23 @@ struct Epoch {
     /// First counter value, 96 bits.
     start: u128,
     used: AtomicU64,
+    /// Number of the process that began it: a copy of the process must not go on with it.
+    generation: u64,
 }
 
 impl DerivedKeys {
-    pub(crate) fn new(xaes: XaesKey, library: Library, mode: NonceMode) -> Self {
+    pub(crate) fn new(xaes: XaesKey, library: Library, suite: Suite, mode: NonceMode) -> Self {
+        let counts = match mode {
+            NonceMode::Auto => !bulla_sys::prefers_fresh_nonces(),
+            NonceMode::Fresh => false,
+            NonceMode::Epoch => true,
+        };
         Self {
             xaes,
             library,
-            mode,
+            suite,
+            counts,
+            generation: AtomicU64::new(bulla_sys::generation()),
             sealed_before: AtomicBool::new(false),
             shards: Default::default(),
             openers: Default::default(),
@@ -94,24 +106,27 @@ impl DerivedKeys {
         blocks: u64,
         seal: impl FnOnce(&AeadKey, [u8; Header::NONCE_LEN]) -> Result<T, E>,
     ) -> Result<T, E> {
+        let generation = bulla_sys::generation();
         if !self.sealed_before.load(Ordering::Relaxed)
             && !self.sealed_before.swap(true, Ordering::Relaxed)
         {
+            self.forget_copies(generation);
             let derived = self.derive(random()?)?;
             return seal(&derived.aead, join(&derived.prefix, &random()?));
         }
         let shard = &self.shards[shard_of_thread()];
         loop {
-            if let Some(epoch) = &*shard.epoch.load()
+            if let Some(epoch) = &*shard.load()
+                && epoch.generation == generation
                 && let Some(index) = epoch.reserve(blocks)
             {
-                let tail = match self.mode {
-                    NonceMode::Fresh => random()?,
-                    NonceMode::Epoch => epoch.tail(index),
+                let tail = match self.counts {
+                    true => epoch.tail(index),
+                    false => random()?,
                 };
                 return seal(&epoch.derived.aead, join(&epoch.derived.prefix, &tail));
             }
-            self.start_epoch(shard)?;
+            self.start_epoch(shard, generation)?;
         }
     }
 
@@ -136,29 +151,52 @@ impl DerivedKeys {
     }
 
     pub(crate) fn derive(&self, prefix: [u8; PREFIX_LEN]) -> Result<DerivedKey, KeyError> {
-        let aead = AeadKey::new(self.library, &self.xaes.derive(&prefix))?;
+        let aead = AeadKey::new(self.library, self.suite, &self.xaes.derive(&prefix))?;
         Ok(DerivedKey { prefix, aead })
     }
 
-    /// Replaces the shard's epoch, unless another thread has done it meanwhile.
+    /// Replaces the shard's epoch, unless another thread has done it meanwhile. There is
+    /// no lock: a fork could leave it held for ever.
     #[cold]
-    fn start_epoch(&self, shard: &Shard) -> Result<(), KeyError> {
-        let _replacing = shard.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        if shard.epoch.load().as_ref().is_some_and(|epoch| epoch.has_room()) {
+    #[inline(never)]
+    fn start_epoch(&self, shard: &ArcSwapOption<Epoch>, generation: u64) -> Result<(), KeyError> {
+        self.forget_copies(generation);
+        let before = shard.load();
+        if before.as_ref().is_some_and(|epoch| epoch.has_room(generation)) {
             return Ok(());
         }
         let derived = Arc::new(self.derive(random()?)?);
         let mut start = [0; 16];
         start[16 - NONCE_LEN..].copy_from_slice(&random::<NONCE_LEN>()?);
-        // What this process seals, it is likely to open.
-        let place = usize::from(derived.prefix[0]) % OPENERS;
-        self.openers[place].store(Some(Arc::clone(&derived)));
-        shard.epoch.store(Some(Arc::new(Epoch {
-            derived,
+        let epoch = Arc::new(Epoch {
+            derived: Arc::clone(&derived),
             start: u128::from_be_bytes(start),
             used: AtomicU64::new(0),
-        })));
+            generation,
+        });
+        let found = shard.compare_and_swap(&before, Some(epoch));
+        let was_replaced = match (&*found, &*before) {
+            (Some(found), Some(before)) => Arc::ptr_eq(found, before),
+            (None, None) => true,
+            _ => false,
+        };
+        if was_replaced {
+            // What this process seals, it is likely to open.
+            let place = usize::from(derived.prefix[0]) % OPENERS;
+            self.openers[place].store(Some(derived));
+        }
         Ok(())
+    }
+
+    /// In a forked or restored process, lets go of every derived key that it has from
+    /// its original, before anything is sealed. (An epoch of another generation is not
+    /// used in any case.)
+    #[cold]
+    fn forget_copies(&self, generation: u64) {
+        if self.generation.swap(generation, Ordering::Relaxed) != generation {
+            self.shards.iter().for_each(|shard| shard.store(None));
+            self.openers.iter().for_each(|opener| opener.store(None));
+        }
     }
 }
 
@@ -181,9 +219,10 @@ impl Epoch {
     }
 
     /// Whether the smallest record would still be admitted.
-    fn has_room(&self) -> bool {
+    fn has_room(&self, generation: u64) -> bool {
         let used = self.used.load(Ordering::Relaxed);
-        used >> Self::RECORDS_SHIFT < EPOCH_RECORDS_MAX
+        self.generation == generation
+            && used >> Self::RECORDS_SHIFT < EPOCH_RECORDS_MAX
             && used & Self::BLOCKS_MASK < EPOCH_BLOCKS_MAX
     }
 
@@ -206,7 +245,7 @@ fn join(prefix: &[u8; PREFIX_LEN], tail: &[u8; NONCE_LEN]) -> [u8; Header::NONCE
     nonce
 }
 
-fn random<const N: usize>() -> Result<[u8; N], KeyError> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
     Ok(bytes)
@@ -229,7 +268,7 @@ mod tests {
     use std::collections::HashSet;
 
     fn keys(mode: NonceMode) -> DerivedKeys {
-        DerivedKeys::new(XaesKey::new(&[9; 32]), Library::default(), mode)
+        DerivedKeys::new(XaesKey::new(&[9; 32]), Library::default(), Suite::Xaes256Gcm, mode)
     }
 
     fn nonce(keys: &DerivedKeys, blocks: u64) -> [u8; 24] {
@@ -240,9 +279,9 @@ mod tests {
     fn the_first_seal_keeps_no_epoch_the_second_does() {
         let keys = keys(NonceMode::Epoch);
         nonce(&keys, 1);
-        assert!(keys.shards.iter().all(|shard| shard.epoch.load().is_none()));
+        assert!(keys.shards.iter().all(|shard| shard.load().is_none()));
         nonce(&keys, 1);
-        assert!(keys.shards.iter().any(|shard| shard.epoch.load().is_some()));
+        assert!(keys.shards.iter().any(|shard| shard.load().is_some()));
     }
 
     #[test]
@@ -280,7 +319,8 @@ mod tests {
     fn the_counter_wraps_at_96_bits() {
         let keys = keys(NonceMode::Epoch);
         let derived = Arc::new(keys.derive([0; 12]).unwrap());
-        let epoch = Epoch { derived, start: (1 << 96) - 1, used: AtomicU64::new(0) };
+        let used = AtomicU64::new(0);
+        let epoch = Epoch { derived, start: (1 << 96) - 1, used, generation: 1 };
         assert_eq!(epoch.tail(0), [0xff; 12]);
         assert_eq!(epoch.tail(1), [0; 12]);
     }

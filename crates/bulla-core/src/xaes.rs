@@ -51,6 +51,7 @@ fn double(block: &[u8; 16]) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Suite;
     use crate::aead::{AeadKey, Library};
     use data_encoding::HEXLOWER;
 
@@ -70,7 +71,7 @@ mod tests {
         for (key_byte, aad, expected) in cases {
             let derived = XaesKey::new(&[key_byte; 32]).derive(nonce[..12].try_into().unwrap());
             for library in Library::ALL {
-                let key = AeadKey::new(*library, &derived).unwrap();
+                let key = AeadKey::new(*library, Suite::Xaes256Gcm, &derived).unwrap();
                 let mut out = [0; 12];
                 let tag = key
                     .seal(nonce[12..].try_into().unwrap(), aad, b"XAES-256-GCM", &mut out)

@@ -4,11 +4,16 @@
 //! - [`FaultyStore`] counts reads of a key store and fails on command.
 //! - [`kms_suite`] and [`mod@store_suite`] are the conformance suites of the contracts.
 //! - [`TestKms`] is a strict KMS in memory that counts calls and fails on command.
+//!
+//! With the feature `format`, `reference` is a second, plain implementation of the envelope
+//! format, to compare the real one with.
 #![forbid(unsafe_code)]
 
 mod clock;
 mod kms;
 pub mod kms_suite;
+#[cfg(feature = "format")]
+pub mod reference;
 mod store;
 pub mod store_suite;
 

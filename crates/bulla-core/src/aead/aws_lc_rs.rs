@@ -1,16 +1,21 @@
-//! AES-256-GCM of AWS-LC.
+//! AES-256-GCM and AES-256-GCM-SIV of AWS-LC.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::{AeadError, NONCE_LEN, TAG_LEN};
+use crate::Suite;
 use crate::error::KeyError;
 
 /// AWS-LC keeps the schedule on its own heap and cleanses it when it is freed.
 pub(crate) struct Key(LessSafeKey);
 
 impl Key {
-    pub(super) fn new(key: &[u8; 32]) -> Result<Self, KeyError> {
-        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| KeyError::Library)?;
+    pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Result<Self, KeyError> {
+        let algorithm = match suite {
+            Suite::Xaes256Gcm => &AES_256_GCM,
+            Suite::Xaes256GcmSiv => &AES_256_GCM_SIV,
+        };
+        let key = UnboundKey::new(algorithm, key).map_err(|_| KeyError::Library)?;
         Ok(Self(LessSafeKey::new(key)))
     }
 

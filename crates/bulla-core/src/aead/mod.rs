@@ -1,4 +1,4 @@
-//! AES-256-GCM through one of two libraries, chosen by a value.
+//! The two AEADs of the format through one of two libraries, chosen by values.
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc_rs;
@@ -7,11 +7,12 @@ mod rust_crypto;
 #[cfg(test)]
 mod tests;
 
+use crate::Suite;
 use crate::error::KeyError;
 
-/// Length of an AES-GCM tag, in bytes (NIST SP 800-38D, section 5.2.1.2).
+/// Length of the tag, in bytes (NIST SP 800-38D, section 5.2.1.2; RFC 8452, section 4).
 pub(crate) const TAG_LEN: usize = 16;
-/// Length of an AES-GCM nonce, in bytes (NIST SP 800-38D, section 5.2.1.1).
+/// Length of the nonce, in bytes (NIST SP 800-38D, section 5.2.1.1; RFC 8452, section 4).
 pub(crate) const NONCE_LEN: usize = 12;
 
 /// The library that runs the AEAD. Both produce the same bytes; cargo features
@@ -26,7 +27,7 @@ pub enum Library {
     #[cfg(feature = "aws-lc-rs")]
     #[default]
     AwsLcRs,
-    /// The pure-Rust `aes-gcm` crate (feature `rust-crypto`).
+    /// The pure-Rust `aes-gcm` and `aes-gcm-siv` crates (feature `rust-crypto`).
     #[cfg(feature = "rust-crypto")]
     #[cfg_attr(not(feature = "aws-lc-rs"), default)]
     RustCrypto,
@@ -46,21 +47,31 @@ impl Library {
 #[derive(Debug)]
 pub(crate) struct AeadError;
 
-/// An AES-256-GCM key, its schedule expanded. Wiped on drop by its library.
+/// A key of a suite's AEAD, its schedule expanded. Wiped on drop by its library.
 pub(crate) enum AeadKey {
     #[cfg(feature = "aws-lc-rs")]
     AwsLcRs(aws_lc_rs::Key),
     #[cfg(feature = "rust-crypto")]
-    RustCrypto(Box<rust_crypto::Key>),
+    RustCryptoGcm(Box<rust_crypto::Gcm>),
+    #[cfg(feature = "rust-crypto")]
+    RustCryptoGcmSiv(Box<rust_crypto::GcmSiv>),
 }
 
 impl AeadKey {
-    pub(crate) fn new(library: Library, key: &[u8; 32]) -> Result<Self, KeyError> {
-        match library {
+    /// A key of the AEAD of `suite`: AES-256-GCM (NIST SP 800-38D) or AES-256-GCM-SIV
+    /// (RFC 8452).
+    pub(crate) fn new(library: Library, suite: Suite, key: &[u8; 32]) -> Result<Self, KeyError> {
+        match (library, suite) {
             #[cfg(feature = "aws-lc-rs")]
-            Library::AwsLcRs => Ok(Self::AwsLcRs(aws_lc_rs::Key::new(key)?)),
+            (Library::AwsLcRs, suite) => Ok(Self::AwsLcRs(aws_lc_rs::Key::new(suite, key)?)),
             #[cfg(feature = "rust-crypto")]
-            Library::RustCrypto => Ok(Self::RustCrypto(Box::new(rust_crypto::Key::new(key)))),
+            (Library::RustCrypto, Suite::Xaes256Gcm) => {
+                Ok(Self::RustCryptoGcm(Box::new(rust_crypto::Gcm::new(key))))
+            }
+            #[cfg(feature = "rust-crypto")]
+            (Library::RustCrypto, Suite::Xaes256GcmSiv) => {
+                Ok(Self::RustCryptoGcmSiv(Box::new(rust_crypto::GcmSiv::new(key))))
+            }
         }
     }
 
@@ -77,7 +88,9 @@ impl AeadKey {
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLcRs(key) => key.seal(nonce, aad, plaintext, out),
             #[cfg(feature = "rust-crypto")]
-            Self::RustCrypto(key) => key.seal(nonce, aad, plaintext, out),
+            Self::RustCryptoGcm(key) => key.seal(nonce, aad, plaintext, out),
+            #[cfg(feature = "rust-crypto")]
+            Self::RustCryptoGcmSiv(key) => key.seal(nonce, aad, plaintext, out),
         }
     }
 
@@ -96,7 +109,9 @@ impl AeadKey {
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLcRs(key) => key.open(nonce, aad, ciphertext, tag, out),
             #[cfg(feature = "rust-crypto")]
-            Self::RustCrypto(key) => key.open(nonce, aad, ciphertext, tag, out),
+            Self::RustCryptoGcm(key) => key.open(nonce, aad, ciphertext, tag, out),
+            #[cfg(feature = "rust-crypto")]
+            Self::RustCryptoGcmSiv(key) => key.open(nonce, aad, ciphertext, tag, out),
         }
     }
 }

@@ -1,16 +1,25 @@
-//! AES-256-GCM of the RustCrypto project.
+//! AES-256-GCM and AES-256-GCM-SIV of the RustCrypto project.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+use aes_gcm_siv::Aes256GcmSiv;
 
 use super::{AeadError, NONCE_LEN, TAG_LEN};
 
-/// Wiped on drop through the `zeroize` features of `aes` and `ghash`.
-pub(crate) struct Key(Aes256Gcm);
+/// Both are wiped on drop through the `zeroize` features of `aes`, `ghash` and
+/// `polyval`.
+pub(crate) type Gcm = Key<Aes256Gcm>;
+pub(crate) type GcmSiv = Key<Aes256GcmSiv>;
 
-impl Key {
+pub(crate) struct Key<A>(A);
+
+impl<A> Key<A>
+where
+    A: AeadInOut<NonceSize = aes_gcm::aead::consts::U12, TagSize = aes_gcm::aead::consts::U16>
+        + KeyInit<KeySize = aes_gcm::aead::consts::U32>,
+{
     pub(super) fn new(key: &[u8; 32]) -> Self {
-        Self(Aes256Gcm::new(key.into()))
+        Self(A::new(key.into()))
     }
 
     // Inlined into a caller, this loop has been seen to take twice as long.

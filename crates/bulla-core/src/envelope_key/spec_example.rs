@@ -1,10 +1,13 @@
-//! The worked example of the specification, read from the document itself: code and
+//! The worked examples of the specification, read from the document itself: code and
 //! document cannot drift apart.
+
+use std::io::{Read, Write};
 
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 
-use super::tests::seal_with_nonce;
 use super::*;
+use crate::one_shot::{split_nonce, with_aad};
+use crate::{SingleUseKey, StreamOptions, Wrap, Wraps};
 
 /// Value of `name` in the example that starts with `heading`: what follows the name,
 /// and the continuation lines.
@@ -20,66 +23,108 @@ fn value(heading: &str, name: &str) -> Vec<u8> {
 
 const INPUTS: &str = "## Appendix B.";
 const EXAMPLE: &str = "### B.1 ";
+const SELF_CONTAINED: &str = "### B.4 ";
 
-fn example_key(library: Library) -> EnvelopeKey {
-    let dek = DataKey::init_with(|bytes| bytes.copy_from_slice(&value(INPUTS, "DEK")));
-    let scope = ScopeContext::new([("purpose", "customers"), ("tenant", "acme")]).unwrap();
-    let options = KeyOptions::default().with_library(library);
-    EnvelopeKey::derive(&dek, DekVersion::FIRST, &scope, options).unwrap()
+fn dek(heading: &str) -> DataKey {
+    DataKey::init_with(|bytes| bytes.copy_from_slice(&value(heading, "DEK")))
+}
+
+fn example_scope() -> ScopeContext {
+    ScopeContext::new([("purpose", "customers"), ("tenant", "acme")]).unwrap()
+}
+
+fn example_key(options: KeyOptions) -> EnvelopeKey {
+    EnvelopeKey::derive(&dek(INPUTS), DekVersion::FIRST, &example_scope(), options).unwrap()
 }
 
 fn example_record() -> RecordContext {
     RecordContext::new([("table", "customers"), ("column", "email"), ("row", "42")]).unwrap()
 }
 
+fn bytes<const N: usize>(heading: &str, name: &str) -> [u8; N] {
+    value(heading, name).try_into().unwrap()
+}
+
+/// Every library, in `suite`.
+fn options(suite: Suite) -> impl Iterator<Item = KeyOptions> {
+    Library::ALL.iter().map(move |l| KeyOptions::default().with_library(*l).with_suite(suite))
+}
+
 #[test]
 fn contexts_and_key_id_are_the_printed_ones() {
-    let scope = ScopeContext::new([("purpose", "customers"), ("tenant", "acme")]).unwrap();
+    let (scope, key) = (example_scope(), example_key(KeyOptions::default()));
     assert_eq!(scope.as_bytes(), value(INPUTS, "CTX(scope)"));
     assert_eq!(example_record().as_bytes(), value(INPUTS, "CTX(record)"));
     assert_eq!(scope.kms_context(DekVersion::FIRST).as_bytes(), value(INPUTS, "CTX(KMS)"));
-    assert_eq!(example_key(Library::default()).key_id().as_bytes()[..], value(INPUTS, "key id"));
+    assert_eq!(key.key_id().as_bytes()[..], value(INPUTS, "key id"));
 }
 
 #[test]
-fn the_derived_key_is_the_printed_one() {
-    let seal_key: [u8; 32] = value(EXAMPLE, "seal key").try_into().unwrap();
-    let nonce: [u8; 24] = value(INPUTS, "nonce").try_into().unwrap();
-    let derived = XaesKey::new(&seal_key).derive(&split_nonce(&nonce).0);
-    assert_eq!(derived[..], value(EXAMPLE, "Kx"));
-    let prefix = example_key(Library::default()).prefix;
-    with_aad(&prefix, &example_record(), |aad| assert_eq!(aad, value(EXAMPLE, "AAD")));
-}
-
-#[test]
-fn every_library_seals_and_opens_the_printed_envelope() {
-    for library in Library::ALL {
-        let key = example_key(*library);
-        let nonce = value(INPUTS, "nonce").try_into().unwrap();
-        let printed = value(EXAMPLE, "envelope");
-        assert_eq!(seal_with_nonce(&key, nonce, b"ada@example.org"), printed, "{library:?}");
-        assert_eq!(key.open(&printed, &example_record()).unwrap(), b"ada@example.org");
+fn derived_keys_and_aad_are_the_printed_ones() {
+    let nonce = bytes(INPUTS, "nonce");
+    for (heading, suite) in [(EXAMPLE, Suite::Xaes256Gcm), ("### B.2 ", Suite::Xaes256GcmSiv)] {
+        let derived = XaesKey::new(&bytes(heading, "seal key")).derive(&split_nonce(&nonce).0);
+        assert_eq!(derived[..], value(heading, "Kx"));
+        let prefix = example_key(KeyOptions::default().with_suite(suite)).sealing.prefix;
+        with_aad(&prefix, &example_record(), |aad| assert_eq!(aad, value(heading, "AAD")));
     }
 }
 
-/// The envelopes of kinds and suites that are specified and not implemented yet are
-/// read and refused as such.
 #[test]
-fn the_other_printed_envelopes_parse_and_are_refused() {
-    let key = example_key(Library::default());
-    for (heading, kind, suite) in [
-        ("### B.2 ", Kind::ReferencedOneShot, Suite::Xaes256GcmSiv),
-        ("### B.3 ", Kind::ReferencedChunked, Suite::Xaes256Gcm),
-        ("### B.4 ", Kind::SelfContainedOneShot, Suite::Xaes256Gcm),
-    ] {
-        let envelope = value(heading, "envelope");
-        let header = Header::parse(&envelope).unwrap();
-        assert_eq!((header.kind, header.suite), (kind, suite));
-        let refused = key.open(&envelope, &example_record()).unwrap_err();
-        let expected = match kind {
-            Kind::ReferencedOneShot => OpenError::SuiteNotAllowed(suite),
-            _ => OpenError::WrongKind,
-        };
-        assert_eq!(refused, expected);
+fn every_library_seals_and_opens_the_printed_one_shot_envelopes() {
+    for (heading, suite) in [(EXAMPLE, Suite::Xaes256Gcm), ("### B.2 ", Suite::Xaes256GcmSiv)] {
+        for options in options(suite) {
+            let (key, context) = (example_key(options), example_record());
+            let (nonce, printed) = (bytes(INPUTS, "nonce"), value(heading, "envelope"));
+            let sealed = key.seal_with_nonce(nonce, Codec::RAW, b"ada@example.org", &context);
+            assert_eq!(sealed.unwrap(), printed, "{options:?}");
+            assert_eq!(key.open(&printed, &context).unwrap(), b"ada@example.org");
+        }
+    }
+}
+
+#[test]
+fn every_library_seals_and_opens_the_printed_streams() {
+    let suite_2 = "The same in suite 2";
+    for (heading, suite) in [("### B.3 ", Suite::Xaes256Gcm), (suite_2, Suite::Xaes256GcmSiv)] {
+        for options in options(suite) {
+            let (key, context) = (example_key(options), example_record());
+            let stream = StreamOptions::default().with_chunk_log2(12);
+            let sealer = key.chunk_sealer_with(bytes("### B.3 ", "salt"), &context, stream);
+            let mut writer = sealer.unwrap().into_writer(Vec::new());
+            writer.write_all(b"hello").unwrap();
+            let printed = value(heading, "envelope");
+            assert_eq!(writer.finish().unwrap(), printed, "{options:?}");
+            let mut opened = Vec::new();
+            let mut reader = key.open_reader(&printed[..], &context, Codec::RAW).unwrap();
+            reader.read_to_end(&mut opened).unwrap();
+            assert_eq!(opened, b"hello");
+        }
+    }
+}
+
+#[test]
+fn every_library_seals_the_printed_self_contained_envelope() {
+    let wraps = Wraps::new([
+        Wrap::new(
+            3,
+            *b"transit/orders",
+            *b"7",
+            std::array::from_fn::<u8, 16, _>(|i| 0xb0 + i as u8),
+        ),
+        Wrap::new(1, *b"example-kek", *b"", std::array::from_fn::<u8, 16, _>(|i| 0xa0 + i as u8)),
+    ]);
+    let wraps = wraps.unwrap();
+    for options in options(Suite::Xaes256Gcm) {
+        let key = SingleUseKey::of(dek(SELF_CONTAINED), &example_scope(), options).unwrap();
+        assert_eq!(key.key_id().as_bytes()[..], value(SELF_CONTAINED, "key id"));
+        let sealed = key.seal_with(
+            bytes(INPUTS, "nonce"),
+            &wraps,
+            Codec::RAW,
+            b"ada@example.org",
+            &example_record(),
+        );
+        assert_eq!(sealed.unwrap(), value(SELF_CONTAINED, "envelope"), "{options:?}");
     }
 }

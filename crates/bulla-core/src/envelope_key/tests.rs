@@ -1,5 +1,5 @@
 use super::*;
-use crate::HeaderError;
+use crate::limits::ONE_SHOT_PLAINTEXT_BYTES_MAX;
 use proptest::prelude::*;
 
 fn scope(tenant: &str) -> ScopeContext {
@@ -19,13 +19,20 @@ fn dek() -> DataKey {
     DataKey::init_with(|bytes| (0..).zip(bytes).for_each(|(i, byte)| *byte = i))
 }
 
-fn key_of(dek: &DataKey, library: Library) -> EnvelopeKey {
-    let options = KeyOptions::default().with_library(library);
-    EnvelopeKey::derive(dek, DekVersion::FIRST, &scope("acme"), options).unwrap()
+fn key_with(options: KeyOptions) -> EnvelopeKey {
+    EnvelopeKey::derive(&dek(), DekVersion::FIRST, &scope("acme"), options).unwrap()
 }
 
 fn key() -> EnvelopeKey {
-    key_of(&dek(), Library::default())
+    key_with(KeyOptions::default())
+}
+
+/// Every suite through every library.
+fn all_options() -> impl Iterator<Item = KeyOptions> {
+    Library::ALL.iter().flat_map(|library| {
+        let options = KeyOptions::default().with_library(*library);
+        Suite::ALL.iter().map(move |suite| options.with_suite(*suite))
+    })
 }
 
 #[test]
@@ -38,36 +45,65 @@ fn the_overhead_is_84_bytes() {
 
 #[test]
 fn every_library_opens_what_every_library_seals() {
-    for sealer in Library::ALL {
-        for opener in Library::ALL {
-            let envelope = key_of(&dek(), *sealer).seal(b"payload", &record("1")).unwrap();
-            let opened = key_of(&dek(), *opener).open(&envelope, &record("1")).unwrap();
-            assert_eq!(opened, b"payload");
+    for sealer in all_options() {
+        let envelope = key_with(sealer).seal(b"payload", &record("1")).unwrap();
+        for library in Library::ALL {
+            let opener = key_with(sealer.with_library(*library));
+            assert_eq!(opener.open(&envelope, &record("1")).unwrap(), b"payload");
         }
     }
 }
 
 #[test]
 fn libraries_agree_to_the_byte() {
-    let nonce: [u8; 24] = std::array::from_fn(|i| i as u8);
-    let sealed: Vec<_> = Library::ALL
-        .iter()
-        .map(|library| seal_with_nonce(&key_of(&dek(), *library), nonce, b"payload"))
-        .collect();
-    assert!(sealed.windows(2).all(|two| two[0] == two[1]));
+    for suite in Suite::ALL {
+        let sealed = Library::ALL.iter().map(|library| {
+            let key = key_with(KeyOptions::default().with_library(*library).with_suite(*suite));
+            key.seal_with_nonce([7; 24], Codec::RAW, b"payload", &record("42")).unwrap()
+        });
+        let sealed: Vec<_> = sealed.collect();
+        assert!(sealed.windows(2).all(|two| two[0] == two[1]), "{suite}");
+    }
 }
 
-pub(super) fn seal_with_nonce(key: &EnvelopeKey, nonce: [u8; 24], plaintext: &[u8]) -> Vec<u8> {
-    let derived = key.derived.derive(split_nonce(&nonce).0).unwrap();
-    let mut out = vec![0; plaintext.len() + EnvelopeKey::OVERHEAD];
-    key.encrypt(&derived.aead, &nonce, plaintext, &record("42"), &mut out).unwrap();
-    out
+#[test]
+fn another_suite_is_opened_only_where_it_is_accepted() {
+    let (gcm, siv) = (Suite::Xaes256Gcm, Suite::Xaes256GcmSiv);
+    let (one, two) = (key(), key_with(KeyOptions::default().with_suite(siv)));
+    let both = key_with(KeyOptions::default().with_suite(siv).accepting(gcm));
+    let (in_one, in_two) =
+        (one.seal(b"1", &record("1")).unwrap(), two.seal(b"2", &record("1")).unwrap());
+    assert_eq!(one.open(&in_two, &record("1")), Err(OpenError::SuiteNotAllowed(siv)));
+    assert_eq!(two.open(&in_one, &record("1")), Err(OpenError::SuiteNotAllowed(gcm)));
+    assert_eq!(both.open(&in_one, &record("1")).unwrap(), b"1");
+    assert_eq!(both.open(&in_two, &record("1")).unwrap(), b"2");
+    // The byte alone does not turn one into the other.
+    for (envelope, suite) in [(in_one, siv), (in_two, gcm)] {
+        let mut relabelled = envelope;
+        relabelled[5] = suite as u8;
+        assert_eq!(both.open(&relabelled, &record("1")), Err(OpenError::Authentication));
+    }
+}
+
+#[test]
+fn the_codec_is_authenticated_and_has_to_be_named() {
+    let (key, private) = (key(), Codec::from_byte(200).unwrap());
+    let sealed = key.seal_as(private, b"payload", &record("1")).unwrap();
+    assert_eq!(key.open_as(private, &sealed, &record("1")).unwrap(), b"payload");
+    assert_eq!(
+        key.open(&sealed, &record("1")),
+        Err(OpenError::WrongCodec { found: 200, expected: 0 })
+    );
+    let mut relabelled = sealed;
+    relabelled[6] = 0;
+    assert_eq!(key.open(&relabelled, &record("1")), Err(OpenError::Authentication));
 }
 
 #[test]
 fn any_flipped_byte_is_refused() {
-    for library in Library::ALL {
-        let key = key_of(&dek(), *library);
+    for options in all_options() {
+        let other = Suite::ALL.iter().copied().find(|suite| *suite != options.suite);
+        let key = key_with(options.accepting(other.unwrap()));
         let envelope = key.seal(b"nineteen characters", &record("1")).unwrap();
         for at in 0..envelope.len() {
             for flip in [0x01, 0x80, 0xff] {
@@ -97,7 +133,10 @@ fn each_refusal_has_its_error() {
     assert_eq!(with(44, !envelope[44]), OpenError::Authentication);
     assert_eq!(with(67, !envelope[67]), OpenError::Authentication);
     assert_eq!(with(68, !envelope[68]), OpenError::Authentication);
-    assert_eq!(open(&envelope[..83]), OpenError::Truncated);
+    assert_eq!(
+        open(&envelope[..83]),
+        OpenError::Header(HeaderError::PayloadTooShort { len: 15, min: 16 })
+    );
     assert_eq!(open(&envelope[..90]), OpenError::Authentication);
     assert_eq!(open(&[]), OpenError::Header(HeaderError::TooShort { len: 0 }));
 }
@@ -128,7 +167,10 @@ fn another_context_scope_version_or_dek_is_refused() {
 
 #[test]
 fn a_key_id_swapped_in_the_header_does_not_help() {
-    let (ours, theirs) = (key(), key_of(&DataKey::init_with(|b| b.fill(9)), Library::default()));
+    let other_dek = DataKey::init_with(|bytes| bytes.fill(9));
+    let theirs =
+        EnvelopeKey::derive(&other_dek, DekVersion::FIRST, &scope("acme"), KeyOptions::default());
+    let (ours, theirs) = (key(), theirs.unwrap());
     let mut envelope = ours.seal(b"payload", &record("1")).unwrap();
     envelope[12..44].copy_from_slice(theirs.key_id().as_bytes());
     assert_eq!(theirs.open(&envelope, &record("1")), Err(OpenError::Authentication));
@@ -137,8 +179,8 @@ fn a_key_id_swapped_in_the_header_does_not_help() {
 
 #[test]
 fn a_refused_open_leaves_no_plaintext_in_the_buffer() {
-    for library in Library::ALL {
-        let key = key_of(&dek(), *library);
+    for options in all_options() {
+        let key = key_with(options);
         let mut envelope = key.seal(&[b'A'; 64], &record("1")).unwrap();
         *envelope.last_mut().unwrap() ^= 1;
         let mut out = [0x55; 70];
@@ -179,11 +221,9 @@ fn lengths_over_the_limit_are_refused_before_allocation() {
 
 #[test]
 fn warm_calls_on_the_callers_buffers_allocate_nothing() {
-    for library in Library::ALL {
+    for options in all_options() {
         for nonces in [NonceMode::Fresh, NonceMode::Epoch] {
-            let options = KeyOptions::default().with_library(*library).with_nonces(nonces);
-            let key =
-                EnvelopeKey::derive(&dek(), DekVersion::FIRST, &scope("acme"), options).unwrap();
+            let key = key_with(options.with_nonces(nonces));
             let context = record("1");
             let (mut envelope, mut plaintext) = ([0; 64 + 84], [0; 64]);
             for _ in 0..2 {
@@ -195,7 +235,7 @@ fn warm_calls_on_the_callers_buffers_allocate_nothing() {
                     key.open_into(&envelope, &context, &mut plaintext).unwrap();
                 }
             });
-            assert_eq!(info.count_total, 0, "{library:?}, {nonces:?}");
+            assert_eq!(info.count_total, 0, "{options:?}, {nonces:?}");
         }
     }
 }
@@ -227,10 +267,9 @@ proptest! {
         plaintext in prop::collection::vec(any::<u8>(), 0..2000),
         row in ".{0,40}",
         mode in prop::sample::select(vec![NonceMode::Fresh, NonceMode::Epoch]),
-        library in prop::sample::select(Library::ALL.to_vec()),
+        options in prop::sample::select(all_options().collect::<Vec<_>>()),
     ) {
-        let options = KeyOptions::default().with_library(library).with_nonces(mode);
-        let key = EnvelopeKey::derive(&dek(), DekVersion::FIRST, &scope("acme"), options).unwrap();
+        let key = key_with(options.with_nonces(mode));
         let envelope = key.seal(&plaintext, &record(&row)).unwrap();
         prop_assert_eq!(key.open(&envelope, &record(&row)).unwrap(), plaintext);
     }
@@ -258,7 +297,7 @@ proptest! {
     fn garbage_is_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..200), aim in any::<bool>()) {
         let key = key();
         if aim && bytes.len() > 44 {
-            bytes[..44].copy_from_slice(&key.prefix);
+            bytes[..44].copy_from_slice(&key.sealing.prefix);
         }
         prop_assert!(key.open(&bytes, &record("1")).is_err());
     }

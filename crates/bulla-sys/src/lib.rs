@@ -1,0 +1,63 @@
+//! What Bulla needs from the operating system and safe Rust does not give: fork
+//! detection and locked memory.
+//!
+//! A process that is copied repeats what it counts, and a nonce must not repeat.
+//! [`generation`] is a number that a copy made by fork does not share with its
+//! original; who counts compares it before every count. A key should reach neither
+//! swap nor core dumps nor the next owner of its memory. [`LockedBytes`] sees to
+//! that, as far as the system allows, and [`wipe_stack`] clears what was left on the
+//! way.
+//!
+//! | module | what | unsafe |
+//! |---|---|---|
+//! | `fork` | generations | |
+//! | `word` | the word in memory that a fork wipes | one dereference, one handler |
+//! | `memory` | secret bytes, in locked memory or on the heap | |
+//! | `slab` | slots of locked memory, handed out once each | yes |
+//! | `stack` | wiping the stack | |
+//! | `environment` | whether counting nonces is a good idea here | |
+//! | `os` | the system calls, one module per kind of system | yes |
+//!
+//! **Nothing here waits for another thread.** The child of a fork has one thread,
+//! and a lock that another thread held at that moment stays locked in the child for
+//! ever. So there is no `Mutex`, `Once` or `OnceLock` in this crate: threads that
+//! meet in a first use do the work twice, and one result is kept.
+//!
+//! # What each system gives
+//!
+//! | | forks | locked memory | kept from dumps |
+//! |---|---|---|---|
+//! | Linux, Android | wiped page (4.14), `pthread_atfork` | `mlock` | `MADV_DONTDUMP` |
+//! | other Unix | `pthread_atfork` | `mlock` | no |
+//! | Windows, WebAssembly | there are none | no, heap | no |
+//!
+//! # Miri and the sanitizers
+//!
+//! Under Miri and in unit tests, pages come from the heap and count as locked, so that
+//! all unsafe code but the system calls is run, with the heap's checks. The system
+//! calls are tested from outside, in `tests/`.
+//!
+//! ```text
+//! cargo +nightly miri test -p bulla-sys --lib
+//!
+//! RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p bulla-sys --lib --test fork \
+//!     --target x86_64-unknown-linux-gnu --target-dir /tmp/asan
+//!
+//! RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -p bulla-sys --lib -Zbuild-std \
+//!     --target x86_64-unknown-linux-gnu --target-dir /tmp/tsan
+//! ```
+#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+
+mod environment;
+mod fork;
+mod memory;
+mod os;
+mod slab;
+mod stack;
+mod word;
+
+pub use environment::prefers_fresh_nonces;
+pub use fork::{detects_forks, generation, notify_restored};
+pub use memory::{LockStatus, LockedBytes, lock_status};
+pub use stack::wipe_stack;

@@ -1,0 +1,43 @@
+//! Wiping what calls have left on the stack.
+
+use std::hint::black_box;
+
+use zeroize::Zeroize;
+
+/// Bytes that are overwritten: several times what deriving a key and setting up its
+/// cipher take (HKDF-SHA-256 some 1 KiB, an AES-256 key schedule 240 bytes, each a few
+/// times over).
+const WIPED_BYTES: usize = 16 * 1024;
+
+/// Overwrites 16 KiB of the stack below the caller with zeros.
+///
+/// A key that is moved, hashed or expanded leaves copies in stack frames that nobody
+/// wipes when their functions return. They stay until later calls happen to overwrite
+/// them. So: derive in a function that is not inlined, and wipe from the frame that
+/// called it.
+///
+/// ```
+/// #[inline(never)]
+/// fn derive(key: &mut bulla_sys::LockedBytes<32>) {
+///     // copies of the key end up in this frame and in those below
+///     key.as_bytes_mut().fill(7);
+/// }
+///
+/// let mut key = bulla_sys::LockedBytes::zeroed();
+/// derive(&mut key);
+/// bulla_sys::wipe_stack();
+/// ```
+///
+/// # Limits
+/// The caller's own frame is not touched, nor are registers, and what the system
+/// saved of them on a signal's own stack. Frames deeper than 16 KiB below the caller
+/// are missed, and so is what was inlined into the caller. The thread needs that much
+/// stack left, and some microseconds; unoptimised builds need more of both.
+#[inline(never)]
+pub fn wipe_stack() {
+    // Words: byte by byte, volatile writes would take eight times as long.
+    let mut below = [0_u64; WIPED_BYTES / 8];
+    // The array's address escapes, so it has to be there; the writes are volatile, so
+    // they have to happen.
+    black_box(&mut below).zeroize();
+}
