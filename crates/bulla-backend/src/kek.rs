@@ -19,6 +19,20 @@ impl KekId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The number of its backend in the envelope format (section 6.1), by the scheme of
+    /// the URI; 128, for private use, where the format has none.
+    pub fn backend_number(&self) -> u8 {
+        match self.0.split_once(':').map(|(scheme, _)| scheme) {
+            Some("local") => 1,
+            Some("aws-kms") => 2,
+            Some("vault") => 3,
+            Some("gcp-kms") => 4,
+            Some("azure-key-vault") => 5,
+            Some("pkcs11") => 6,
+            _ => 128,
+        }
+    }
 }
 
 impl fmt::Display for KekId {

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
+use bulla_sys::LockedBytes;
 use subtle::ConstantTimeEq;
 
 use crate::ScopeContext;
 use crate::error::KeyError;
 use crate::kdf;
 
-/// A data-encryption key: 32 uniform bytes, boxed, wiped on drop, never shown.
+/// A data-encryption key: 32 uniform bytes in locked memory where there is some
+/// ([`LockedBytes`]), wiped on drop, never shown.
 ///
 /// It is not `Clone` and has no serialised form. Whoever wraps it reads it through
 /// [`expose_secret`](Self::expose_secret), which is easy to search for in a review.
-pub struct DataKey(SecretBox<[u8; Self::LEN]>);
+pub struct DataKey(LockedBytes<{ Self::LEN }>);
 
 impl DataKey {
     /// Length of a data key, in bytes.
@@ -28,10 +29,12 @@ impl DataKey {
         Self::try_init_with(|bytes| getrandom::fill(bytes).map_err(|_| KeyError::Random))
     }
 
-    /// A key whose bytes `fill` writes in place, in the box where they stay: a key
-    /// that is moved leaves a copy behind on the stack.
+    /// A key whose bytes `fill` writes in place, where they stay: a key that is moved
+    /// leaves a copy behind on the stack.
     pub fn init_with(fill: impl FnOnce(&mut [u8; Self::LEN])) -> Self {
-        Self(SecretBox::init_with_mut(fill))
+        let mut key = LockedBytes::zeroed();
+        fill(key.as_bytes_mut());
+        Self(key)
     }
 
     /// As [`init_with`](Self::init_with), with a `fill` that may fail; then what it
@@ -42,14 +45,14 @@ impl DataKey {
     pub fn try_init_with<E>(
         fill: impl FnOnce(&mut [u8; Self::LEN]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut key = SecretBox::<[u8; Self::LEN]>::default();
-        fill(key.expose_secret_mut())?;
+        let mut key = LockedBytes::zeroed();
+        fill(key.as_bytes_mut())?;
         Ok(Self(key))
     }
 
     /// The 32 bytes, for wrapping.
     pub fn expose_secret(&self) -> &[u8; Self::LEN] {
-        self.0.expose_secret()
+        self.0.as_bytes()
     }
 
     /// The self-certifying name of this key as `version` of `scope`'s lineage.

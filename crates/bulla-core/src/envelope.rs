@@ -6,7 +6,7 @@ use crate::error::{HeaderError, OpenError};
 use crate::limits::ONE_SHOT_PLAINTEXT_BYTES_MAX;
 use crate::stream::{COMMITMENT_LEN, StreamLayout};
 use crate::wraps::{LEN_FIELD, MAC_LEN, Wraps};
-use crate::{Codec, Header, KeyId, Kind, Suite, Suites, aead};
+use crate::{Codec, Header, Kind, Suite, Suites, aead};
 
 /// Everything in front of the payload: the header and, in a self-contained envelope,
 /// its wraps.
@@ -212,13 +212,13 @@ fn check_payload_len(kind: Kind, len: usize) -> Result<(), HeaderError> {
 }
 
 /// The header of a whole one-shot envelope that is referenced and acceptable: what
-/// [`EnvelopeKey::key_id_of`](crate::EnvelopeKey::key_id_of) says, without the copies
+/// [`EnvelopeKey::header_of`](crate::EnvelopeKey::header_of) says, without the copies
 /// that [`Envelope::parse`] makes.
 pub(crate) fn referenced_one_shot(
     envelope: &[u8],
     codec: Codec,
     suites: Suites,
-) -> Result<KeyId, OpenError> {
+) -> Result<Header, OpenError> {
     let header = Header::parse(envelope)?;
     if header.kind != Kind::ReferencedOneShot {
         // The rest of the envelope decides whether it is malformed first.
@@ -226,7 +226,7 @@ pub(crate) fn referenced_one_shot(
     }
     check_payload_len(header.kind, envelope.len() - Header::LEN)?;
     accept(&header, Kind::ReferencedOneShot, codec, suites)?;
-    Ok(header.key_id)
+    Ok(header)
 }
 
 impl fmt::Display for Envelope<'_> {

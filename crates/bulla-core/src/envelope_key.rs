@@ -192,13 +192,13 @@ impl EnvelopeKey {
         Ok(payload - TAG_LEN)
     }
 
-    /// The key that a one-shot `envelope` names, if everything else that can be said
-    /// without a key speaks for opening it as `codec`: ask this before you fetch the key.
+    /// The header of a one-shot `envelope`, if everything that can be said without a key
+    /// speaks for opening it as `codec`: ask this before you fetch the key that it names.
     ///
     /// # Errors
     /// [`OpenError`] for a malformed or unknown header, and for a kind, suite or codec
     /// that was not asked for.
-    pub fn key_id_of(envelope: &[u8], codec: Codec, accepted: Suites) -> Result<KeyId, OpenError> {
+    pub fn header_of(envelope: &[u8], codec: Codec, accepted: Suites) -> Result<Header, OpenError> {
         referenced_one_shot(envelope, codec, accepted)
     }
 
@@ -349,8 +349,8 @@ impl EnvelopeKey {
     ) -> Result<Sealed<'a>, OpenError> {
         match self.opening.iter().find_map(|keys| Sealed::of(keys, codec, envelope)) {
             Some(sealed) => Ok(sealed),
-            None => Err(match Self::key_id_of(envelope, codec, self.accepted) {
-                Ok(key_id) => OpenError::WrongKey(key_id),
+            None => Err(match Self::header_of(envelope, codec, self.accepted) {
+                Ok(header) => OpenError::WrongKey(header.key_id),
                 Err(error) => error,
             }),
         }

@@ -58,7 +58,7 @@ pub use header::{Codec, Header, Kind, Suite, Suites};
 pub use nonce::NonceMode;
 pub use self_contained::{SingleUseKey, UnwrappedKey};
 pub use stream::{
-    ChunkOpener, ChunkSealer, FetchAt, OpenReader, RangePlan, RangeReader, SealWriter, SeekSource,
+    ChunkOpener, ChunkSealer, FetchAt, OpenReader, RangeReader, SealWriter, SeekSource,
     StreamLayout, StreamOptions,
 };
 #[cfg(feature = "bincode")]

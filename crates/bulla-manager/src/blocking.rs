@@ -143,12 +143,8 @@ impl Scope {
         envelope: &[u8],
         context: &RecordContext,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let opened = self.open(envelope, context)?;
-        let plaintext = Zeroizing::new(opened.plaintext);
-        if !opened.freshness.stale_dek {
-            return Ok(None);
-        }
-        self.seal(&plaintext, context).map(Some)
+        let (scope, context, envelope) = (self.scope.clone(), context.clone(), envelope.to_vec());
+        self.worker.wait(async move { scope.reseal(&envelope, &context).await })?
     }
 
     /// As [`Scope::prepare`](crate::Scope::prepare).

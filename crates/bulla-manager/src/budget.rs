@@ -34,7 +34,17 @@ impl Budget {
     /// the safe side: admitted records and bytes never exceed the policy's.
     #[inline]
     pub(crate) fn take(&self, len: u64, policy: &Policy, now: Instant) -> Admission {
-        let records = self.records.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.count(1, len, policy, now)
+    }
+
+    /// Takes `len` bytes more of a stream, which is one record and was taken as one.
+    pub(crate) fn take_bytes(&self, len: u64, policy: &Policy, now: Instant) -> Admission {
+        self.count(0, len, policy, now)
+    }
+
+    #[inline]
+    fn count(&self, records: u64, len: u64, policy: &Policy, now: Instant) -> Admission {
+        let records = self.records.fetch_add(records, Ordering::Relaxed).saturating_add(records);
         let bytes = self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len);
         if records > policy.dek_records_max || bytes > policy.dek_bytes_max {
             return Admission::Refused;

@@ -1,9 +1,10 @@
 //! Why the manager could not seal, open or rotate.
 
+use std::io;
 use std::sync::Arc;
 
 use bulla_backend::{DekState, KekId, KekStatus, KmsError, ScopeIdError, StoreError};
-use bulla_core::{ContextError, KeyError, KeyId, OpenError, SealError};
+use bulla_core::{ContextError, KeyError, KeyId, OpenError, SealError, WrapsError};
 
 /// A failure of the DEK manager. Cheap to clone: callers who waited for the same key
 /// share it.
@@ -121,6 +122,28 @@ pub enum Error {
     /// The policy contradicts itself.
     #[error("policy: {0}")]
     Policy(&'static str),
+    /// Reading or writing a stream failed.
+    #[error("a stream could not be read or written: {0}")]
+    Io(#[source] Arc<io::Error>),
+    /// A stream was open for sealing longer than the policy's `seal_lease`.
+    #[error("the stream was open for longer than the seal lease; seal it again, faster")]
+    StreamTooSlow,
+    /// The DEK's budget ran out in the middle of a stream.
+    #[error("the data key's budget was used up in the middle of the stream; seal it again")]
+    BudgetUsedUp,
+    /// A wrap of a single-use DEK does not unwrap to that DEK again.
+    #[error("{0} does not unwrap what it wrapped; nothing was sealed")]
+    WrapNotVerified(KekId),
+    /// No wrap in the envelope is by a KEK that was given.
+    #[error("the envelope has no wrap by any of the key-encryption keys at hand")]
+    NoUsableWrap,
+    /// A value could not be written or read by its codec.
+    #[cfg(any(feature = "json", feature = "bincode"))]
+    #[error(transparent)]
+    Value(bulla_core::ValueError),
+    /// The wraps of an envelope cannot be what they were asked to be.
+    #[error(transparent)]
+    Wraps(#[from] WrapsError),
     /// The manager was closed.
     #[error("the manager is closed")]
     Closed,
@@ -135,5 +158,33 @@ impl From<KmsError> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+/// For streams, whose errors are of one type.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Open(error) => error.into(),
+            Error::Seal(error) => error.into(),
+            error => Self::other(error),
+        }
+    }
+}
+
+#[cfg(any(feature = "json", feature = "bincode"))]
+impl From<bulla_core::ValueError> for Error {
+    fn from(error: bulla_core::ValueError) -> Self {
+        match error {
+            bulla_core::ValueError::Seal(error) => Self::Seal(error),
+            bulla_core::ValueError::Open(error) => Self::Open(error),
+            error => Self::Value(error),
+        }
     }
 }

@@ -35,11 +35,20 @@ pub struct Freshness {
     /// The DEK is wrapped by a KEK version that is not the current one. Nothing to do
     /// for the caller: the wrap is renewed in the background, the record stays.
     pub stale_kek: bool,
+    /// The record is in another suite than this manager seals in: reseal it when it
+    /// suits.
+    pub stale_suite: bool,
 }
 
 impl Freshness {
     /// Whether nothing is stale.
     pub const fn is_current(self) -> bool {
-        !self.stale_dek && !self.stale_kek
+        !self.stale_dek && !self.stale_kek && !self.stale_suite
+    }
+
+    /// Whether the record itself should be sealed again, which
+    /// [`Scope::reseal`](crate::Scope::reseal) does.
+    pub const fn wants_reseal(self) -> bool {
+        self.stale_dek || self.stale_suite
     }
 }

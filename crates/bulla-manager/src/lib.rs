@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `manager`, `scope` | what applications hold; the warm path is in `scope` |
 //! | `load`, `flights` | the cold path: one fetch for everybody who waits |
+//! | `stream` | streams over tokio's traits |
+//! | `value` | typed values |
+//! | `self_contained` | envelopes that carry their own wrapped key |
 //! | `slot`, `cache` | slots own the secrets; a bounded LRU owns the slots |
 //! | `inner` | what the parts share, and the order in which news is applied |
 //! | `lineage`, `budget` | new DEK versions, and when they are due |
@@ -31,9 +34,13 @@ mod phase;
 mod policy;
 mod rewrap;
 mod scope;
+mod self_contained;
 mod slot;
 mod stats;
+mod stream;
 mod upkeep;
+#[cfg(any(feature = "json", feature = "bincode"))]
+mod value;
 
 pub use clock::SystemClock;
 pub use error::Error;
@@ -44,4 +51,8 @@ pub use memory::MemoryKeyStore;
 pub use phase::Phase;
 pub use policy::{Policy, Profile};
 pub use scope::{Item, Scope};
+pub use self_contained::Recipients;
 pub use stats::Stats;
+pub use stream::{OpenStream, RangeStream, SealStream};
+#[cfg(any(feature = "json", feature = "bincode"))]
+pub use value::OpenedValue;

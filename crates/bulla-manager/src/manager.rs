@@ -153,7 +153,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// AEAD library and nonce mode other than the default ones.
+    /// Suites, AEAD library and nonce mode other than the default ones.
     pub fn key_options(mut self, options: KeyOptions) -> Self {
         self.key_options = options;
         self

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bulla_backend::{DekQuery, Instant, ScopeId};
-use bulla_core::{DekVersion, EnvelopeKey, KeyId, OpenError, RecordContext, SealError};
+use bulla_core::{
+    Codec, DekVersion, EnvelopeKey, Header, KeyId, OpenError, RecordContext, SealError, Suite,
+};
 use zeroize::Zeroizing;
 
 use crate::budget::Admission;
@@ -54,7 +56,7 @@ impl Scope {
     /// [`Error::Seal`] for what is wrong with the call; anything else for what is
     /// wrong with the keys.
     pub async fn seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, Error> {
-        self.seal_by(plaintext.len(), |keys| keys.seal(plaintext, context)).await
+        self.seal_as(Codec::RAW, plaintext, context).await
     }
 
     /// Seals `plaintext` into the start of `out` and returns the length of the
@@ -91,9 +93,7 @@ impl Scope {
     /// [`Error::UnknownKey`] if the scope has no such DEK; anything else for what is
     /// wrong with the keys.
     pub async fn open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
-        let (plaintext, freshness) =
-            self.open_by(envelope, |keys| keys.open(envelope, context)).await?;
-        Ok(Opened::new(plaintext, freshness))
+        self.open_as(Codec::RAW, envelope, context).await
     }
 
     /// Opens `envelope` into the start of `out` and returns the length of the
@@ -107,7 +107,8 @@ impl Scope {
         context: &RecordContext,
         out: &mut [u8],
     ) -> Result<(usize, Freshness), Error> {
-        self.open_by(envelope, |keys| keys.open_into(envelope, context, out)).await
+        let named = self.named(envelope, Codec::RAW)?;
+        self.open_by(named, |keys| keys.open_into(envelope, context, out)).await
     }
 
     /// Opens many records, each with a result of its own, in their order. Keys that
@@ -117,12 +118,13 @@ impl Scope {
         let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
         let mut opened = Vec::with_capacity(items.len());
         for item in items {
-            opened.push(self.open_unless(&failed, *item).await);
+            opened.push(self.open_unless(&failed, Codec::RAW, *item).await);
         }
         opened
     }
 
-    /// Seals a record again if its DEK seals no more; `None` if it is current.
+    /// Seals a record again if its DEK seals no more, or it is in another suite than this
+    /// manager seals in; `None` if it is current. The codec stays.
     ///
     /// Write the new envelope only where the old one still is (`UPDATE … SET cell =
     /// new WHERE key = … AND cell = old`): the application may have written the row
@@ -135,8 +137,9 @@ impl Scope {
         envelope: &[u8],
         context: &RecordContext,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let opened = self.open(envelope, context).await?;
-        self.reseal_opened(opened, context).await
+        let codec = Header::parse(envelope).map_err(OpenError::from)?.codec;
+        let opened = self.open_as(codec, envelope, context).await?;
+        self.reseal_opened(codec, opened, context).await
     }
 
     /// [`reseal`](Self::reseal) for many records, each with a result of its own.
@@ -144,9 +147,13 @@ impl Scope {
         let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
         let mut resealed = Vec::with_capacity(items.len());
         for item in items {
-            resealed.push(match self.open_unless(&failed, *item).await {
-                Ok(opened) => self.reseal_opened(opened, item.1).await,
-                Err(error) => Err(error),
+            let (envelope, context) = *item;
+            resealed.push(match Header::parse(envelope) {
+                Ok(Header { codec, .. }) => match self.open_unless(&failed, codec, *item).await {
+                    Ok(opened) => self.reseal_opened(codec, opened, context).await,
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(OpenError::from(error).into()),
             });
         }
         resealed
@@ -194,9 +201,9 @@ impl Scope {
     /// # Errors
     /// [`Error::NotWarm`] if the key is not at hand; otherwise as `open`.
     pub fn try_open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
-        let key_id = EnvelopeKey::key_id_of(envelope)?;
+        let named = self.named(envelope, Codec::RAW)?;
         let (plaintext, freshness) = self
-            .open_now(&key_id, |keys| keys.open(envelope, context))
+            .open_now(named, |keys| keys.open(envelope, context))
             .unwrap_or_else(|| Err(self.not_warm()))?;
         Ok(Opened::new(plaintext, freshness))
     }
@@ -239,7 +246,30 @@ impl Scope {
         }
     }
 
-    async fn seal_by<T>(
+    /// [`seal`](Self::seal), for a plaintext in `codec`.
+    pub(crate) async fn seal_as(
+        &self,
+        codec: Codec,
+        plaintext: &[u8],
+        context: &RecordContext,
+    ) -> Result<Vec<u8>, Error> {
+        self.seal_by(plaintext.len(), |keys| keys.seal_as(codec, plaintext, context)).await
+    }
+
+    /// [`open`](Self::open), for a plaintext in `codec`.
+    pub(crate) async fn open_as(
+        &self,
+        codec: Codec,
+        envelope: &[u8],
+        context: &RecordContext,
+    ) -> Result<Opened, Error> {
+        let named = self.named(envelope, codec)?;
+        let (plaintext, freshness) =
+            self.open_by(named, |keys| keys.open_as(codec, envelope, context)).await?;
+        Ok(Opened::new(plaintext, freshness))
+    }
+
+    pub(crate) async fn seal_by<T>(
         &self,
         len: usize,
         mut seal: impl FnMut(&EnvelopeKey) -> Result<T, SealError>,
@@ -298,22 +328,21 @@ impl Scope {
         Some(sealed.map_err(Error::from))
     }
 
-    async fn open_by<T>(
+    pub(crate) async fn open_by<T>(
         &self,
-        envelope: &[u8],
+        named: Named,
         mut open: impl FnMut(&EnvelopeKey) -> Result<T, OpenError>,
     ) -> Result<(T, Freshness), Error> {
-        let key_id = EnvelopeKey::key_id_of(envelope)?;
-        if let Some(opened) = self.open_now(&key_id, &mut open) {
+        if let Some(opened) = self.open_now(named, &mut open) {
             return opened;
         }
         self.inner
             .in_time(async {
                 loop {
-                    let query = self.query(key_id);
+                    let query = self.query(named.key_id);
                     self.inner.load(&[query]).await.pop().unwrap_or(Err(Error::Closed))?;
                     // The key may have been evicted again meanwhile.
-                    if let Some(opened) = self.open_now(&key_id, &mut open) {
+                    if let Some(opened) = self.open_now(named, &mut open) {
                         return opened;
                     }
                 }
@@ -325,16 +354,16 @@ impl Scope {
     #[inline]
     fn open_now<T>(
         &self,
-        key_id: &KeyId,
+        named: Named,
         open: impl FnOnce(&EnvelopeKey) -> Result<T, OpenError>,
     ) -> Option<Result<(T, Freshness), Error>> {
         let now = self.inner.now();
         let recent = self.state.recent();
         let cached;
-        let slot = match recent.iter().find(|slot| slot.key_id == *key_id) {
+        let slot = match recent.iter().find(|slot| slot.key_id == named.key_id) {
             Some(slot) => slot,
             None => {
-                cached = self.slot(key_id)?;
+                cached = self.slot(&named.key_id)?;
                 self.state.remember(&cached);
                 &cached
             }
@@ -348,7 +377,11 @@ impl Scope {
         if slot.wants_attention(now) {
             self.inner.attend(slot, now);
         }
-        Some(opened.map(|opened| (opened, slot.freshness())).map_err(Error::from))
+        let freshness = Freshness {
+            stale_suite: named.suite != self.inner.key_options.suite,
+            ..slot.freshness()
+        };
+        Some(opened.map(|opened| (opened, freshness)).map_err(Error::from))
     }
 
     /// Loads the keys of `envelopes` that are not at hand; returns those that failed.
@@ -358,7 +391,9 @@ impl Scope {
     ) -> HashMap<KeyId, Error> {
         let mut missing: Vec<_> = envelopes
             .into_iter()
-            .filter_map(|envelope| EnvelopeKey::key_id_of(envelope).ok())
+            .filter_map(|envelope| Header::parse(envelope).ok())
+            .filter(|header| !header.kind.is_self_contained())
+            .map(|header| header.key_id)
             .collect();
         missing.sort_unstable();
         missing.dedup();
@@ -378,25 +413,34 @@ impl Scope {
     async fn open_unless(
         &self,
         failed: &HashMap<KeyId, Error>,
+        codec: Codec,
         (envelope, context): Item<'_>,
     ) -> Result<Opened, Error> {
-        let key_id = EnvelopeKey::key_id_of(envelope)?;
-        match failed.get(&key_id) {
+        match failed.get(&self.named(envelope, codec)?.key_id) {
             Some(error) => Err(error.clone()),
-            None => self.open(envelope, context).await,
+            None => self.open_as(codec, envelope, context).await,
         }
     }
 
     async fn reseal_opened(
         &self,
+        codec: Codec,
         opened: Opened,
         context: &RecordContext,
     ) -> Result<Option<Vec<u8>>, Error> {
         let plaintext = Zeroizing::new(opened.plaintext);
-        if !opened.freshness.stale_dek {
+        if !opened.freshness.wants_reseal() {
             return Ok(None);
         }
-        self.seal(&plaintext, context).await.map(Some)
+        self.seal_as(codec, &plaintext, context).await.map(Some)
+    }
+
+    /// What a one-shot envelope says of the key that it needs, if everything else that
+    /// can be said without a key speaks for opening it.
+    fn named(&self, envelope: &[u8], codec: Codec) -> Result<Named, OpenError> {
+        let accepted = self.inner.key_options.accepted;
+        let header = EnvelopeKey::header_of(envelope, codec, accepted)?;
+        Ok(Named { key_id: header.key_id, suite: header.suite })
     }
 
     /// Why a call that does not wait found no key.
@@ -409,18 +453,29 @@ impl Scope {
         self.inner.load(&[query]).await.pop().unwrap_or(Err(Error::Closed))
     }
 
-    fn query(&self, key_id: KeyId) -> DekQuery {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn query(&self, key_id: KeyId) -> DekQuery {
         DekQuery::Key { scope: self.id().clone(), key_id }
     }
 
     /// The cached slot of `key_id`, if it is one of this scope's.
-    fn slot(&self, key_id: &KeyId) -> Option<Arc<Slot>> {
+    pub(crate) fn slot(&self, key_id: &KeyId) -> Option<Arc<Slot>> {
         self.inner.cache.slot(key_id).filter(|slot| slot.scope.id == self.state.id)
     }
 
     fn serves(&self, slot: &Slot, now: Instant) -> bool {
         slot.has_keys() && self.inner.is_valid(&slot.kek, now)
     }
+}
+
+/// The key that an envelope names, and the suite that it is in.
+#[derive(Clone, Copy)]
+pub(crate) struct Named {
+    pub(crate) key_id: KeyId,
+    pub(crate) suite: Suite,
 }
 
 impl fmt::Debug for Scope {

@@ -225,6 +225,7 @@ impl Slot {
         Freshness {
             stale_dek: self.state() == DekState::DecryptOnly,
             stale_kek: self.stale_kek.load(Ordering::Relaxed),
+            stale_suite: false,
         }
     }
 

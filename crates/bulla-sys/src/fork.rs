@@ -82,7 +82,6 @@ pub fn detects_forks() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
     use std::thread;
 
     #[test]
@@ -117,15 +116,15 @@ mod tests {
 
     #[test]
     fn generations_never_go_back() {
+        const ROUNDS: usize = if cfg!(miri) { 100 } else { 100_000 };
         thread::scope(|scope| {
-            for _ in 0..4 {
+            for _ in 0..2 {
+                scope.spawn(|| (0..ROUNDS).for_each(|_| notify_restored()));
                 scope.spawn(|| {
                     let mut last = 0;
-                    let mut seen = HashSet::new();
-                    for _ in 0..100 {
-                        notify_restored();
+                    for _ in 0..ROUNDS {
                         let now = generation();
-                        assert!(now > last && seen.insert(now));
+                        assert!(now >= last);
                         last = now;
                     }
                 });

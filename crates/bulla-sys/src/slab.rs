@@ -60,15 +60,13 @@ impl Slab {
     /// lock more.
     pub(crate) fn take<const N: usize>(&'static self) -> Option<Slot<N>> {
         const { assert!(N <= SLOT_BYTES, "LockedBytes holds 64 bytes at most") };
-        let mut start = self.arena()?;
+        let arena = self.arena()?;
         for (index, block) in self.blocks.iter().enumerate() {
-            if index > 0 {
-                // SAFETY: the arena has BLOCKS blocks.
-                start = unsafe { start.add(BLOCK_BYTES) };
-            }
             if block.is_full() {
                 continue;
             }
+            // SAFETY: the arena has as many blocks as the slab.
+            let start = unsafe { arena.add(index * BLOCK_BYTES) };
             // Blocks behind it were not locked either, or not for long.
             if !block.lock(start) {
                 return None;
@@ -240,6 +238,25 @@ mod tests {
         });
         assert!(SLAB.blocks.iter().all(|block| block.used.load(Ordering::Relaxed) == 0));
         assert_eq!(SLAB.locked(), 0);
+    }
+
+    #[test]
+    fn a_claim_has_one_winner() {
+        static BLOCK: Block = Block::new();
+        static CLAIMED: AtomicU64 = AtomicU64::new(0);
+        const ROUNDS: usize = if cfg!(miri) { 200 } else { 200_000 };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let bit = 1 << BLOCK.claim().unwrap();
+                        assert_eq!(CLAIMED.fetch_or(bit, Ordering::Relaxed) & bit, 0);
+                        CLAIMED.fetch_and(!bit, Ordering::Relaxed);
+                        BLOCK.used.fetch_and(!bit, Ordering::Release);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -32,7 +32,7 @@ const WIPED_BYTES: usize = 16 * 1024;
 /// The caller's own frame is not touched, nor are registers, and what the system
 /// saved of them on a signal's own stack. Frames deeper than 16 KiB below the caller
 /// are missed, and so is what was inlined into the caller. The thread needs that much
-/// stack left, and some microseconds; unoptimised builds need more of both.
+/// stack left, and about half a microsecond; unoptimised builds take longer.
 #[inline(never)]
 pub fn wipe_stack() {
     // Words: byte by byte, volatile writes would take eight times as long.

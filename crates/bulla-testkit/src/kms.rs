@@ -249,7 +249,7 @@ impl TestKms {
         let data_key =
             DataKey::try_init_with(|bytes| match kek.open_into(&wrapped.blob, &context, bytes) {
                 Ok(DataKey::LEN) => Ok(()),
-                Ok(_) => Err(OpenError::Truncated),
+                Ok(_) => Err(OpenError::Authentication),
                 Err(error) => Err(error),
             })
             .map_err(|_| tampered())?;

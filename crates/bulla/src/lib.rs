@@ -42,6 +42,8 @@
 //! | `sqlite` | the key store over SQLite, `sqlite` | yes |
 //! | `aws-lc-rs` | the AEAD library AWS-LC | yes |
 //! | `rust-crypto` | the AEAD library of RustCrypto | no |
+//! | `json` | the codec `Json` of typed values | yes |
+//! | `bincode` | the codec `Bincode` of typed values | no |
 //! | `testing` | `testing` | no |
 //!
 //! A feature chooses what is compiled in, never what it does.
@@ -54,13 +56,23 @@ mod embedded;
 pub use embedded::{Embedded, EmbeddedError, open_embedded, open_embedded_blocking};
 
 pub use bulla_backend::{KmsErrorKind, KmsOperation, ScopeId, ScopeIdError};
+#[cfg(feature = "bincode")]
+pub use bulla_core::Bincode;
+#[cfg(feature = "json")]
+pub use bulla_core::Json;
 pub use bulla_core::{
-    Codec, ContextError, DekVersion, Header, HeaderError, KeyError, KeyId, KeyOptions, Kind,
-    Library, NonceMode, OpenError, RecordContext, SealError, Suite,
+    Codec, ContextError, DekVersion, Envelope, ErrorClass, Head, Header, HeaderError, KeyError,
+    KeyId, KeyOptions, Kind, Library, NonceMode, OpenError, RecordContext, SealError,
+    StreamOptions, Suite, Suites, WrapsError, notify_restored,
 };
+#[cfg(any(feature = "json", feature = "bincode"))]
+pub use bulla_core::{ValueCodec, ValueError};
+#[cfg(any(feature = "json", feature = "bincode"))]
+pub use bulla_manager::OpenedValue;
 pub use bulla_manager::{
-    Error, Freshness, Item, Manager, ManagerBuilder, MemoryKeyStore, Opened, Phase, Policy,
-    Profile, Rotation, Scope, Stats, SystemClock, blocking,
+    Error, Freshness, Item, Manager, ManagerBuilder, MemoryKeyStore, OpenStream, Opened, Phase,
+    Policy, Profile, RangeStream, Recipients, Rotation, Scope, SealStream, Stats, SystemClock,
+    blocking,
 };
 
 /// The contracts that KMS backends and key stores implement.

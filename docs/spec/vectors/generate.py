@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import fnmatch
 import hashlib
 import hmac
 import json
 import pathlib
+import re
 import struct
 import sys
 from dataclasses import dataclass
@@ -449,7 +451,7 @@ def good() -> None:
 def contexts() -> None:
     """§3: what a context may be, how it is encoded, and what it binds."""
 
-    def fine(name: str, comment: str, given: Optional[dict[str, Sequence[Pair]]] = None, **fields: Any) -> None:
+    def fine(name: str, comment: str, given: Optional[dict[str, Any]] = None, **fields: Any) -> None:
         s = fresh("ctx-good-" + name, plaintext=b"context", **fields)
         vec("ctx-good-" + name, comment, "3.1, 3.2, 10", "success", s, **(given or {}))
 
@@ -488,15 +490,18 @@ def contexts() -> None:
         s = fresh("ctx-bad-" + name, plaintext=b"context", **fields)
         vec("ctx-bad-" + name, comment, section, "context error", s)
 
-    for which, other in (("scope", ((b"tenant", b"acme"),)), ("record", ((b"row", b"42"),))):
-        bad(f"{which}-duplicate", f"{which} context: a key twice with different values", **{which: ((b"a", b"1"), (b"a", b"2"))})
-        bad(f"{which}-duplicate-equal", f"{which} context: a key twice with equal values", **{which: ((b"a", b"1"), (b"a", b"1"))})
+    def given(which: str, *pairs: Pair) -> dict[str, Any]:
+        return {which: pairs}
+
+    for which, other in (("scope", (b"tenant", b"acme")), ("record", (b"row", b"42"))):
+        bad(f"{which}-duplicate", f"{which} context: a key twice with different values", **given(which, (b"a", b"1"), (b"a", b"2")))
+        bad(f"{which}-duplicate-equal", f"{which} context: a key twice with equal values", **given(which, (b"a", b"1"), (b"a", b"1")))
         vec(f"ctx-bad-{which}-duplicate-merged", f"{which} context: the sealed pair given twice, equal in value; merging them would open it",
-            "3.1", "context error", base.but(**{which: other}), **{which: other * 2})
-        bad(f"{which}-empty-key", f"{which} context: an empty key", **{which: ((b"", b"1"),)})
-        bad(f"{which}-reserved", f"{which} context: the key bulla", **{which: ((b"bulla", b"1"),)})
-        bad(f"{which}-reserved-longer", f"{which} context: a key that begins with bulla", **{which: ((b"bullae", b"1"),)})
-        bad(f"{which}-key-65", f"{which} context: a key of 65 bytes", section="3.1, 10", **{which: ((b"k" * 65, b"1"),)})
+            "3.1", "context error", base.but(**given(which, other)), **given(which, other, other))
+        bad(f"{which}-empty-key", f"{which} context: an empty key", **given(which, (b"", b"1")))
+        bad(f"{which}-reserved", f"{which} context: the key bulla", **given(which, (b"bulla", b"1")))
+        bad(f"{which}-reserved-longer", f"{which} context: a key that begins with bulla", **given(which, (b"bullae", b"1")))
+        bad(f"{which}-key-65", f"{which} context: a key of 65 bytes", section="3.1, 10", **given(which, (b"k" * 65, b"1")))
     bad("scope-format-pair", "scope context: bulla-format, a pair of the KMS context", scope=((b"bulla-format", b"1"),))
     bad("record-value-1025", "record context: a value of 1025 bytes", section="3.1, 10", record=((b"r", b"v" * 1025),))
     bad("record-33-pairs", "record context: 33 pairs", section="3.1, 10", record=tuple((b"k%02d" % i, b"") for i in range(33)))
@@ -673,6 +678,27 @@ def flips() -> None:
         vec(f"flip-own-stream-{name}", f"self-contained chunked: {name}", "6.3, 7.2", "authentication error", B5, flip(e5, offset))
 
 
+def moves() -> None:
+    """Property 2: bytes cut, added or moved in one-shot envelopes."""
+    for kind, suite in ((0x01, 1), (0x01, 2), (0x11, 1)):
+        s, t = (fresh(f"move-{n}-{kind}-{suite}", kind=kind, suite=suite, plaintext=counting(n, 40), dek=DEK if kind == 1 else DEK_OWN) for n in (0, 1))
+        label, head, tail = f"{KINDS[kind]}-s{suite}", s.head, t.payload[-16:]
+
+        def moved(name: str, comment: str, env: bytes) -> None:
+            vec(f"move-{label}-{name}", f"kind {kind:02x}, suite {suite}: {comment}", "2, 5.1", "authentication error", s, env)
+
+        moved("cut-first", "first byte of the payload missing", head + s.payload[1:])
+        moved("cut-last", "last byte missing", s.env[:-1])
+        moved("cut-tag", "the tag missing", s.env[:-16])
+        moved("added-first", "one byte before the payload", head + b"\0" + s.payload)
+        moved("added-before-tag", "one byte before the tag", s.env[:-16] + b"\0" + s.env[-16:])
+        moved("added-last", "one byte after the tag", s.env + b"\0")
+        moved("added-16", "16 zero bytes after the tag", s.env + bytes(16))
+        moved("blocks", "two blocks of ciphertext exchanged", head + s.payload[16:32] + s.payload[:16] + s.payload[32:])
+        moved("foreign-payload", "payload of another record under the same DEK", head + t.payload)
+        moved("foreign-tag", "tag of another record under the same DEK", s.env[:-16] + tail)
+
+
 def sections() -> None:
     """§6.2: wraps sections that must not parse, each under a correct MAC, so that only the one rule is violated;
     and the longest and oddest ones that must."""
@@ -687,9 +713,9 @@ def sections() -> None:
         return struct.pack(">IB", 0, number & 255) + b"".join(w.encode() for w in wraps) + tail
 
     for length, at in ((68, "the header"), (69, "half of wraps_len"), (70, "wraps_len"), (74, "the generation"), (75, "the count"),
-                       (92, "the lengths of the first entry"), (108, "the first entry"), (144, "the entries"), (176, "the MAC"), (177, "the MAC but one byte")):
+                       (92, "the lengths of the first entry"), (108, "the first entry"), (145, "the entries"), (176, "the MAC but one byte"), (177, "the MAC, and no payload")):
         cut = B4.env[:length]
-        vec(f"section-cut-{length}", f"B.4 cut to {length} bytes ({at})", "6.2 step 1" if length < 177 else "2.5 step 9", "malformed", B4, cut)
+        vec(f"section-cut-{length}", f"B.4 cut to {length} bytes (behind {at})", "6.2 step 1" if length < 177 else "2.5 step 9", "malformed", B4, cut)
     malformed("wraps-len-0", "wraps_len 0", "1", section(one), 0)
     malformed("wraps-len-44", "wraps_len 44", "1", section(one), 44)
     malformed("wraps-len-16385", "wraps_len 16385 with a section of that length", "1", section(one, tail=bytes(16385 - 32 - len(section(one)))))
@@ -824,7 +850,7 @@ def keks() -> None:
 
     refuses("none", "the opener has no KEK", "unknown key", keks=(), answers=(), extra=untouched(a))
     refuses("other-id", "the opener has another KEK of the same backend, which could unwrap the blob", "unknown key", keks=(b,),
-            answers=unwraps(lone, b.__class__(kek=b"b", blob=a.blob)), extra=untouched(a))
+            answers=unwraps(lone, Wrap(kek=b"b", blob=a.blob)), extra=untouched(a))
     refuses("other-backend", "the same KEK id in another backend, which could unwrap the blob", "unknown key", keks=(Wrap(backend=2, kek=b"a"),),
             answers=unwraps(lone, Wrap(backend=2, kek=b"a", blob=a.blob)), extra=untouched(a))
     refuses("prefix", "the opener's KEK id is an extension of the entry's", "unknown key", keks=(Wrap(kek=b"ab"),),
@@ -837,6 +863,10 @@ def keks() -> None:
     refuses("unavailable", "the KEK is unavailable", "kms error", answers=(), extra=[("unavailable", "1 61"), ("kms-failure", "unavailable")])
     refuses("all-refused", "both entries tried, both refused", "kms error", two, keks=(a, b), answers=(), extra=[("kms-failure", "refused")])
     refuses("all-versions-refused", "two entries of one KEK, both refused", "kms error", both, keks=(v1,), answers=(), extra=[("kms-failure", "refused")])
+    refuses("last-refused", "the first KEK is unavailable, the second refuses: the last failure is reported", "kms error", two, keks=(a, b), answers=(),
+            extra=[("unavailable", "1 61"), ("kms-failure", "refused")])
+    refuses("last-unavailable", "the first KEK refuses, the second is unavailable: the last failure is reported", "kms error", two, keks=(a, b),
+            answers=(), extra=[("unavailable", "1 62"), ("kms-failure", "unavailable")])
     wrong = SCOPE[:1]
     refuses("wrong-scope-bound", "wrong scope: a KEK that binds the KMS context refuses", "kms error", scope=wrong, extra=[("kms-failure", "refused")])
     refuses("wrong-scope-unbound", "wrong scope: a KEK that binds nothing unwraps, the key id does not fit", "unknown key", scope=wrong,
@@ -844,6 +874,12 @@ def keks() -> None:
     for length in (0, 31, 33):
         dek = (lone.dek + lone.dek)[:length]
         refuses(f"dek-{length}", f"the unwrapped DEK has {length} bytes", "unknown key", answers=[Unwraps(a, dek, kms_ctx(SCOPE, 0))])
+    s = fresh("kek-dek-33-zero", kind=0x11, wraps=(a,))
+    refuses("dek-33-zero", "the unwrapped DEK has a zero byte more, which HMAC ignores: the key id fits, the length does not", "unknown key", s,
+            answers=[Unwraps(a, s.dek + b"\0", kms_ctx(SCOPE, 0))])
+    s = fresh("kek-dek-31-zero", kind=0x11, wraps=(a,), dek=hashed("dek ending in zero", 31) + b"\0")
+    refuses("dek-31-zero", "the unwrapped DEK lacks its last byte, a zero, which HMAC adds: the key id fits, the length does not", "unknown key", s,
+            answers=[Unwraps(a, s.dek[:31], kms_ctx(SCOPE, 0))])
     other = hashed("kek other dek", 32)
     context = kms_ctx(SCOPE, 0)
     refuses("wrong-dek", "the unwrapped DEK has another key id", "unknown key", answers=[Unwraps(a, other, context)])
@@ -902,10 +938,10 @@ def streams() -> None:
     for suite in (1, 2):
         s = stream("splice-stream", 8292, suite=suite)  # chunks: full, full, 100 bytes
         t = stream("splice-stream-other", 8292, suite=suite)  # the same DEK and context, another salt
-        (c0, c1, c2), (d0, d1, d2) = s.chunks, t.chunks
-        bad(s, "foreign-chunk", "chunk 1 of another stream under the same DEK", c0, d1, c2)
-    s, t = stream("splice-stream", 8292), stream("splice-stream-other", 8292)
-    (c0, c1, c2), (d0, d1, d2) = s.chunks, t.chunks
+        c0, _, c2 = s.chunks
+        bad(s, "foreign-chunk", "chunk 1 of another stream under the same DEK", c0, t.chunk(1), c2)
+    s = stream("splice-stream", 8292)
+    c0, c1, c2 = s.chunks
     bad(s, "reorder", "chunks 0 and 1 exchanged", c1, c0, c2)
     bad(s, "duplicate", "chunk 0 twice, for chunk 1", c0, c0, c2)
     bad(s, "drop-inner", "chunk 1 missing", c0, c2)
@@ -1275,11 +1311,20 @@ def codecs() -> None:
 # ---------------------------------------------------------------- main
 
 
+def coverage(names: set[str]) -> list[str]:
+    """Names in COVERAGE.md that match no vector, and vectors that no name there matches."""
+    text = (HERE / "COVERAGE.md").read_text(encoding="utf-8")
+    patterns = set(re.findall(r"`([a-z0-9]+[a-z0-9*-]*)`", text))
+    matches = {pattern: set(fnmatch.filter(names, pattern)) for pattern in patterns}
+    missing = [f"no vector {pattern}" for pattern, found in sorted(matches.items()) if not found]
+    return missing + [f"{name} is not listed" for name in sorted(names - set().union(*matches.values()))]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the test vectors beside this file.")
     parser.add_argument("--check", action="store_true", help="compare with what is on disk instead of writing")
     check = parser.parse_args().check
-    for make in (appendix_b, good, contexts, headers, flips, sections, keys, keks, streams, ranges, limits, order, rewraps, codecs):
+    for make in (appendix_b, good, contexts, headers, flips, moves, sections, keys, keks, streams, ranges, limits, order, rewraps, codecs):
         make()
     wanted = {name + ".vec": data for name, data in VECTORS.items()}
     found = {path.name: path for path in HERE.glob("*.vec")}
@@ -1288,7 +1333,8 @@ def main() -> int:
     )
     if check:
         for name in different:
-            print(f"{name}: {'differs' if name in wanted and name in found else 'missing' if name in wanted else 'not made here'}")
+            state = "differs" if name in found else "missing"
+            print(f"{name}: {state if name in wanted else 'not made here'}")
     else:
         for name in different:
             if name in wanted:
@@ -1296,6 +1342,10 @@ def main() -> int:
             else:
                 found[name].unlink()
     size = sum(map(len, wanted.values()))
+    if check:
+        gaps = coverage({name[:-4] for name in wanted})
+        different += gaps
+        print("".join(f"COVERAGE.md: {line}\n" for line in gaps), end="")
     print(f"{len(wanted)} vectors, {size} bytes, {len(different)} {'different' if check else 'changed'}")
     return 1 if check and different else 0
 

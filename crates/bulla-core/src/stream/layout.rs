@@ -1,5 +1,6 @@
 //! Where the chunks of a stream are: arithmetic on public lengths (spec, section 7.3).
 
+use std::io;
 use std::ops::Range;
 
 use crate::aead::TAG_LEN;
@@ -17,17 +18,6 @@ pub struct StreamLayout {
     chunk_log2: u8,
     /// Length of all chunks, V in the specification.
     chunks_len: u64,
-}
-
-/// What a range read has to fetch and to open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RangePlan {
-    /// Numbers of the chunks to open.
-    pub chunks: Range<u64>,
-    /// Whether the last of them is the last of the stream: its length decides the
-    /// length of the plaintext.
-    pub ends_stream: bool,
 }
 
 impl StreamLayout {
@@ -60,12 +50,12 @@ impl StreamLayout {
 
     /// Number of chunks; what is left over where fewer than 16 bytes are is none.
     pub const fn chunks(&self) -> u64 {
-        self.last() + (self.rest() >= TAG_LEN as u64) as u64
+        self.last_chunk() + (self.rest() >= TAG_LEN as u64) as u64
     }
 
     /// Length of the plaintext in bytes, if the last chunk is what it seems to be.
     pub const fn claimed_plaintext_len(&self) -> u64 {
-        self.last() * self.chunk_len() + self.rest().saturating_sub(TAG_LEN as u64)
+        self.last_chunk() * self.chunk_len() + self.rest().saturating_sub(TAG_LEN as u64)
     }
 
     /// Where chunk `index` is in the envelope, in bytes; the last chunk as far as there
@@ -75,22 +65,64 @@ impl StreamLayout {
         self.chunks_offset + at(index)..self.chunks_offset + at(index.saturating_add(1))
     }
 
-    /// What to open for plaintext bytes `range`: the chunks that they lie in, or one
-    /// chunk if the range is empty; the last chunk alone if the range ends beyond it.
-    pub fn plan(&self, range: &Range<u64>) -> RangePlan {
-        let last = self.last();
-        let chunk_of = |byte: u64| (byte >> self.chunk_log2).min(last);
-        let chunks = match range.end {
-            end if end > self.claimed_plaintext_len() => last..last + 1,
-            end if end <= range.start => chunk_of(range.start)..chunk_of(range.start) + 1,
-            end => chunk_of(range.start)..chunk_of(end - 1) + 1,
-        };
-        RangePlan { ends_stream: chunks.end > last, chunks }
+    /// Number of the last chunk: m in the specification.
+    pub const fn last_chunk(&self) -> u64 {
+        self.chunks_len / self.block_len()
     }
 
-    /// Number of the last chunk: m in the specification.
-    pub(super) const fn last(&self) -> u64 {
-        self.chunks_len / self.block_len()
+    /// Numbers of the chunks to open for plaintext bytes `range`: those that they lie in,
+    /// or one chunk if the range is empty; the last chunk alone if the range ends beyond
+    /// it. Open these, in order, and collect what [`part_of`](Self::part_of) says; once the
+    /// last chunk of the stream has been opened, [`check_end`](Self::check_end) must agree.
+    ///
+    /// # Errors
+    /// An error of kind `InvalidInput` for a range that ends before it begins.
+    pub fn chunks_of(&self, range: &Range<u64>) -> io::Result<Range<u64>> {
+        let last = self.last_chunk();
+        let chunk_of = |byte: u64| (byte >> self.chunk_log2).min(last);
+        let (first, end) = match range.end {
+            end if end < range.start => {
+                return Err(invalid_input("a range that ends before it begins"));
+            }
+            end if end > self.claimed_plaintext_len() => (last, last),
+            end if end == range.start => (chunk_of(end), chunk_of(end)),
+            end => (chunk_of(range.start), chunk_of(end - 1)),
+        };
+        Ok(first..end + 1)
+    }
+
+    /// An empty buffer with room for plaintext bytes `range`, as far as the stream can
+    /// hold them.
+    ///
+    /// # Errors
+    /// An error of kind `OutOfMemory` if there is none.
+    pub fn buffer_for(&self, range: &Range<u64>) -> io::Result<Vec<u8>> {
+        let end = range.end.min(self.claimed_plaintext_len());
+        let mut buffer = Vec::new();
+        usize::try_from(end.saturating_sub(range.start))
+            .ok()
+            .and_then(|len| buffer.try_reserve_exact(len).ok())
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(buffer)
+    }
+
+    /// The part of the plaintext of chunk `index` that lies in `range`.
+    pub fn part_of<'a>(&self, index: u64, plaintext: &'a [u8], range: &Range<u64>) -> &'a [u8] {
+        let first = index.saturating_mul(self.chunk_len());
+        let within = |byte: u64| byte.saturating_sub(first).min(plaintext.len() as u64) as usize;
+        plaintext.get(within(range.start)..within(range.end)).unwrap_or_default()
+    }
+
+    /// Compares the end of `range` with the length of the plaintext, which is no claim any
+    /// more once the last chunk has been opened.
+    ///
+    /// # Errors
+    /// [`OpenError::OutOfRange`] if the range ends beyond the plaintext.
+    pub fn check_end(&self, range: &Range<u64>) -> Result<(), OpenError> {
+        match self.claimed_plaintext_len() {
+            len if range.end > len => Err(OpenError::OutOfRange { len }),
+            _ => Ok(()),
+        }
     }
 
     /// Length of the last chunk with its tag, in bytes: r in the specification.
@@ -102,13 +134,8 @@ impl StreamLayout {
     pub(super) const fn block_len(&self) -> u64 {
         self.chunk_len() + TAG_LEN as u64
     }
+}
 
-    /// The length that was claimed, once the last chunk has been opened, against the
-    /// end of `range`.
-    pub(super) fn check_end(&self, range: &Range<u64>) -> Result<(), OpenError> {
-        match self.claimed_plaintext_len() {
-            len if range.end > len => Err(OpenError::OutOfRange { len }),
-            _ => Ok(()),
-        }
-    }
+pub(super) fn invalid_input(message: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }

@@ -20,7 +20,7 @@ use std::io;
 
 use zeroize::Zeroizing;
 
-pub use layout::{RangePlan, StreamLayout};
+pub use layout::StreamLayout;
 pub use opener::ChunkOpener;
 pub use range::{FetchAt, RangeReader, SeekSource};
 pub use reader::OpenReader;

@@ -61,6 +61,9 @@ impl ChunkOpener {
     /// Length of the commitment in front of the chunks, in bytes.
     pub const COMMITMENT_LEN: usize = COMMITMENT_LEN;
 
+    /// Length of the tag behind each chunk, in bytes.
+    pub const TAG_LEN: usize = TAG_LEN;
+
     /// Plaintext in every chunk but the last, in bytes.
     pub fn chunk_len(&self) -> usize {
         self.chunk_len
@@ -106,8 +109,11 @@ impl ChunkOpener {
         }
     }
 
-    /// Whether there is a next chunk, as far as is known.
-    pub(super) fn check_open(&self) -> Result<(), OpenError> {
+    /// Whether there is a next chunk, as far as is known: reading it is worth the while.
+    ///
+    /// # Errors
+    /// What [`open_next`](Self::open_next) would fail with.
+    pub fn check_open(&self) -> Result<(), OpenError> {
         match &self.state {
             State::Open => Ok(()),
             State::Ended => Err(OpenError::StreamEnded),

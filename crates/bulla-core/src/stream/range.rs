@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::layout::invalid_input;
 use super::{ChunkOpener, StreamLayout};
 #[cfg(doc)]
 use crate::error::OpenError;
@@ -73,7 +74,7 @@ impl<S: FetchAt> RangeReader<S> {
             return Ok(len);
         }
         let mut last = Zeroizing::new(vec![0; self.opener.chunk_len()]);
-        self.open_chunk(self.layout.last(), &mut last)?;
+        self.open_chunk(self.layout.last_chunk(), &mut last)?;
         Ok(*self.len.insert(self.layout.claimed_plaintext_len()))
     }
 
@@ -95,29 +96,16 @@ impl<S: FetchAt> RangeReader<S> {
     /// `OutOfMemory` for one that does not fit. What the source fails with. Nothing is
     /// returned then.
     pub fn read_range(&mut self, range: Range<u64>) -> io::Result<Vec<u8>> {
-        if range.end < range.start {
-            return Err(invalid_input("a range that ends before it begins"));
-        }
-        let plan = self.layout.plan(&range);
-        let chunk_len = self.layout.chunk_len();
+        let chunks = self.layout.chunks_of(&range)?;
+        let mut plaintext = Zeroizing::new(self.layout.buffer_for(&range)?);
         let mut chunk = Zeroizing::new(vec![0; self.opener.chunk_len()]);
-        // No more than the envelope holds: the plan ends within it.
-        let claimed = range.end.min(self.layout.claimed_plaintext_len());
-        let mut plaintext = Zeroizing::new(Vec::new());
-        plaintext
-            .try_reserve_exact(claimed.saturating_sub(range.start) as usize)
-            .map_err(|_| io::ErrorKind::OutOfMemory)?;
-        for index in plan.chunks {
+        for index in chunks {
             let len = self.open_chunk(index, &mut chunk)?;
-            if index == self.layout.last() {
+            if index == self.layout.last_chunk() {
                 self.len = Some(self.layout.claimed_plaintext_len());
                 self.layout.check_end(&range)?;
             }
-            let first = index * chunk_len;
-            let within = |byte: u64| byte.saturating_sub(first).min(len as u64) as usize;
-            plaintext.extend_from_slice(
-                chunk.get(within(range.start)..within(range.end)).unwrap_or_default(),
-            );
+            plaintext.extend_from_slice(self.layout.part_of(index, &chunk[..len], &range));
         }
         Ok(std::mem::take(&mut *plaintext))
     }
@@ -176,10 +164,6 @@ impl<S: FetchAt> Seek for RangeReader<S> {
             position.ok_or_else(|| invalid_input("a position before the start of the stream"))?;
         Ok(self.position)
     }
-}
-
-fn invalid_input(message: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 impl<S> fmt::Debug for RangeReader<S> {

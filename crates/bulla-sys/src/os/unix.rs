@@ -7,7 +7,7 @@
 //! reads, but for the wiping in a child, of a word that is atomic.
 #![allow(unsafe_code, reason = "system calls")]
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
@@ -85,7 +85,7 @@ pub(crate) fn lock(address: NonNull<u8>, bytes: usize) -> bool {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn glibc_version() -> Option<&'static str> {
     // SAFETY: returns a static string that ends in a zero.
-    unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) }.to_str().ok()
+    unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) }.to_str().ok()
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]

@@ -3,7 +3,7 @@
 use super::spec::blocks;
 use super::*;
 use crate::reference::chunks::Layout;
-use crate::reference::{Class, context, header, wraps};
+use crate::reference::{Class, context, header, seal, wraps};
 
 /// B.4 with another wraps section, from wraps_len to the entries; the MAC stays.
 fn with_section(section: &[u8]) -> Result<header::Parsed, Class> {
@@ -78,6 +78,34 @@ fn chunk_log2_has_its_range_in_chunked_kinds_and_is_0_in_others() {
             let expected = if fits.contains(&chunk_log2) { Ok(()) } else { Err(Class::Malformed) };
             assert_eq!(parsed, expected, "{example}: {chunk_log2}");
         }
+    }
+}
+
+#[test]
+fn an_envelope_needs_a_tag_or_a_commitment_after_what_precedes_the_payload() {
+    let b5_inputs = Inputs { nonce: stream_inputs().nonce, ..self_contained_inputs() };
+    let b5 = seal::self_contained_chunked(&b5_inputs, &entries(), 12, b"hello").unwrap();
+    for (envelope, shortest) in [
+        (blocks("### B.1 ")[0].hex("envelope"), 68 + 16),
+        (blocks("### B.3 ")[0].hex("envelope"), 68 + 32),
+        (blocks("### B.4 ")[0].hex("envelope"), 70 + 0x6b + 16),
+        (b5, 70 + 0x6b + 32),
+    ] {
+        for len in 0..=envelope.len() {
+            let parsed = header::parse(&envelope[..len]).map(|_| ());
+            let expected = if len < shortest { Err(Class::Malformed) } else { Ok(()) };
+            assert_eq!(parsed, expected, "kind {:02x}, {len} bytes", envelope[4]);
+        }
+    }
+}
+
+#[test]
+fn version_0_is_that_of_self_contained_kinds_and_of_no_other() {
+    for (example, version) in [("### B.1 ", 0), ("### B.3 ", 0), ("### B.4 ", 1)] {
+        let mut envelope = blocks(example)[0].hex("envelope");
+        assert!(header::parse(&envelope).is_ok());
+        envelope[11] = version;
+        assert_eq!(header::parse(&envelope), Err(Class::Malformed), "{example}");
     }
 }
 
