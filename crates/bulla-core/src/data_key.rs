@@ -7,6 +7,7 @@ use bulla_sys::LockedBytes;
 use subtle::ConstantTimeEq;
 
 use crate::ScopeContext;
+use crate::apart::apart;
 use crate::error::KeyError;
 use crate::kdf;
 
@@ -30,10 +31,10 @@ impl DataKey {
     }
 
     /// A key whose bytes `fill` writes in place, where they stay: a key that is moved
-    /// leaves a copy behind on the stack.
+    /// leaves a copy behind on the stack. What `fill` itself leaves there is wiped.
     pub fn init_with(fill: impl FnOnce(&mut [u8; Self::LEN])) -> Self {
         let mut key = LockedBytes::zeroed();
-        fill(key.as_bytes_mut());
+        apart(|| fill(key.as_bytes_mut()));
         Self(key)
     }
 
@@ -46,7 +47,7 @@ impl DataKey {
         fill: impl FnOnce(&mut [u8; Self::LEN]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut key = LockedBytes::zeroed();
-        fill(key.as_bytes_mut())?;
+        apart(|| fill(key.as_bytes_mut()))?;
         Ok(Self(key))
     }
 

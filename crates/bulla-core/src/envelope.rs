@@ -200,7 +200,7 @@ impl<'a> Envelope<'a> {
 }
 
 /// Step 9 of section 2.5, but for the total length of streams.
-fn check_payload_len(kind: Kind, len: usize) -> Result<(), HeaderError> {
+pub(crate) fn check_payload_len(kind: Kind, len: usize) -> Result<(), HeaderError> {
     let min = if kind.is_chunked() { COMMITMENT_LEN } else { aead::TAG_LEN };
     if len < min {
         return Err(HeaderError::PayloadTooShort { len, min });

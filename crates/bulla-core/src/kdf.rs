@@ -5,6 +5,7 @@ use sha2::Sha256;
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
+use crate::apart::apart;
 use crate::error::KeyError;
 use crate::{DataKey, KeyId, Suite};
 
@@ -22,10 +23,13 @@ pub(crate) fn expand(
     parameters: &[&[u8]],
     out: &mut [u8],
 ) -> Result<(), KeyError> {
-    let hkdf = Hkdf::<Sha256>::from_prk(key).map_err(|_| KeyError::Library)?;
     let mut info = SmallVec::<[&[u8]; 8]>::from_slice(&[DOMAIN, label.as_bytes(), &[0]]);
     info.extend_from_slice(parameters);
-    hkdf.expand_multi_info(&info, out).map_err(|_| KeyError::Library)
+    // HMAC pads the key, and HKDF keeps the last block, in variables that they do not wipe.
+    apart(|| {
+        let hkdf = Hkdf::<Sha256>::from_prk(key).map_err(|_| KeyError::Library)?;
+        hkdf.expand_multi_info(&info, out).map_err(|_| KeyError::Library)
+    })
 }
 
 /// The "seal" or "stream" key of `suite`, filled in where it stays.

@@ -26,6 +26,7 @@ compile_error!(
 );
 
 mod aead;
+mod apart;
 mod context;
 mod data_key;
 mod envelope;

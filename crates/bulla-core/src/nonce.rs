@@ -151,7 +151,8 @@ impl DerivedKeys {
     }
 
     pub(crate) fn derive(&self, prefix: [u8; PREFIX_LEN]) -> Result<DerivedKey, KeyError> {
-        let aead = AeadKey::new(self.library, self.suite, &self.xaes.derive(&prefix))?;
+        let new = |key: &_| AeadKey::new(self.library, self.suite, key);
+        let aead = self.xaes.derive(&prefix, new)?;
         Ok(DerivedKey { prefix, aead })
     }
 

@@ -313,8 +313,9 @@ fn prefix_of(header: &[u8; Header::LEN]) -> one_shot::Prefix {
 /// The AEAD key of the one message: an XAES derivation that is not kept.
 fn message_key(dek: &DataKey, header: &Header, options: &KeyOptions) -> Result<AeadKey, KeyError> {
     let seal_key = kdf::suite_key(dek, "seal", header.suite, &header.key_id)?;
-    let derived = XaesKey::new(&seal_key).derive(&one_shot::split_nonce(&header.nonce).0);
-    AeadKey::new(options.library, header.suite, &derived)
+    let prefix = one_shot::split_nonce(&header.nonce).0;
+    let new = |key: &_| AeadKey::new(options.library, header.suite, key);
+    XaesKey::new(&seal_key).derive(&prefix, new)
 }
 
 fn stream_keys(

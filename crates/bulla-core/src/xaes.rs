@@ -9,34 +9,49 @@ use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
+use crate::apart::apart;
+
 /// Length of the half of the nonce that chooses the derived key, in bytes.
 pub(crate) const PREFIX_LEN: usize = 12;
 
-/// An XAES key with its schedule and CMAC subkey, 256 bytes boxed, wiped on drop.
-pub(crate) struct XaesKey {
-    cipher: Box<Aes256Enc>,
+/// An XAES key with its schedule and CMAC subkey, 256 bytes, wiped on drop. In a box,
+/// all of it: what holds it is moved from place to place.
+pub(crate) struct XaesKey(Box<Parts>);
+
+struct Parts {
+    cipher: Aes256Enc,
     subkey: Zeroizing<[u8; 16]>,
 }
 
 impl XaesKey {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let cipher = Box::new(Aes256Enc::new(key.into()));
-        let mut block = Zeroizing::new([0; 16]);
-        cipher.encrypt_block((&mut *block).into());
-        let subkey = Zeroizing::new(double(&block));
-        Self { cipher, subkey }
+        apart(|| {
+            let cipher = Aes256Enc::new(key.into());
+            let mut parts = Box::new(Parts { cipher, subkey: Zeroizing::new([0; 16]) });
+            let Parts { cipher, subkey } = &mut *parts;
+            cipher.encrypt_block((&mut **subkey).into());
+            **subkey = double(subkey);
+            Self(parts)
+        })
     }
 
-    /// The AES-256-GCM key for nonces that start with `prefix`.
-    pub(crate) fn derive(&self, prefix: &[u8; PREFIX_LEN]) -> Zeroizing<[u8; 32]> {
-        let mut key = Zeroizing::new([0; 32]);
-        for (counter, half) in (1_u8..).zip(key.as_chunks_mut::<16>().0) {
-            half[..4].copy_from_slice(&[0, counter, b'X', 0]);
-            half[4..].copy_from_slice(prefix);
-            half.iter_mut().zip(self.subkey.iter()).for_each(|(byte, k)| *byte ^= k);
-            self.cipher.encrypt_block(half.into());
-        }
-        key
+    /// Calls `use_key` with the AES-256-GCM key for nonces that start with `prefix`.
+    pub(crate) fn derive<T>(
+        &self,
+        prefix: &[u8; PREFIX_LEN],
+        use_key: impl FnOnce(&[u8; 32]) -> T,
+    ) -> T {
+        apart(|| {
+            let Parts { cipher, subkey } = &*self.0;
+            let mut key = Zeroizing::new([0; 32]);
+            for (counter, half) in (1_u8..).zip(key.as_chunks_mut::<16>().0) {
+                half[..4].copy_from_slice(&[0, counter, b'X', 0]);
+                half[4..].copy_from_slice(prefix);
+                half.iter_mut().zip(subkey.iter()).for_each(|(byte, k)| *byte ^= k);
+                cipher.encrypt_block(half.into());
+            }
+            use_key(&key)
+        })
     }
 }
 
@@ -69,9 +84,10 @@ mod tests {
             ),
         ];
         for (key_byte, aad, expected) in cases {
-            let derived = XaesKey::new(&[key_byte; 32]).derive(nonce[..12].try_into().unwrap());
+            let xaes = XaesKey::new(&[key_byte; 32]);
             for library in Library::ALL {
-                let key = AeadKey::new(*library, Suite::Xaes256Gcm, &derived).unwrap();
+                let new = |derived: &_| AeadKey::new(*library, Suite::Xaes256Gcm, derived);
+                let key = xaes.derive(nonce[..12].try_into().unwrap(), new).unwrap();
                 let mut out = [0; 12];
                 let tag = key
                     .seal(nonce[12..].try_into().unwrap(), aad, b"XAES-256-GCM", &mut out)

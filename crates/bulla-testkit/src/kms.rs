@@ -55,6 +55,8 @@ struct Version {
 pub enum Lie {
     /// The wrap that comes with a new data key holds another key.
     Generate,
+    /// A wrap holds another key than it was asked to.
+    Wrap,
     /// A rewrap holds another key than before.
     Rewrap,
 }
@@ -321,7 +323,7 @@ impl KeyWrapper for TestKms {
 
     async fn wrap_key(&self, request: WrapRequest<'_>) -> Result<WrappedKey, KmsError> {
         self.enter(KmsOperation::WrapKey).await?;
-        self.wrap(request.data_key, request.context, KmsOperation::WrapKey)
+        self.wrap_or_lie(request.data_key, request.context, KmsOperation::WrapKey, Lie::Wrap)
     }
 
     async fn unwrap_key(&self, request: UnwrapRequest<'_>) -> Result<UnwrappedKey, KmsError> {

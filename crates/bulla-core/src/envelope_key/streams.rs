@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::EnvelopeKey;
 use crate::context::RecordContext;
-use crate::envelope::accept;
+use crate::envelope::{accept, check_payload_len};
 use crate::error::{HeaderError, OpenError, SealError};
 use crate::stream::{
     ChunkOpener, ChunkSealer, FetchAt, OpenReader, RangeReader, SealWriter, SeekSource,
@@ -55,11 +55,9 @@ impl EnvelopeKey {
         let (bytes, rest) = head
             .split_first_chunk::<{ Header::LEN }>()
             .ok_or(HeaderError::TooShort { len: head.len() })?;
-        let commitment = rest.first_chunk().ok_or(HeaderError::PayloadTooShort {
-            len: rest.len(),
-            min: ChunkOpener::COMMITMENT_LEN,
-        })?;
+        check_payload_len(header.kind, rest.len())?;
         accept(&header, Kind::ReferencedChunked, codec, self.accepted)?;
+        let commitment = rest.first_chunk().ok_or(OpenError::Authentication)?;
         let (Some(chunk_log2), Some(keys)) = (header.chunk_log2, self.keys(header.suite)) else {
             return Err(OpenError::SuiteNotAllowed(header.suite));
         };

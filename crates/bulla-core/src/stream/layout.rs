@@ -29,12 +29,11 @@ impl StreamLayout {
     /// 2^22 bytes, and for more than 2^32 chunks or 2^44 bytes of plaintext.
     pub fn new(payload_offset: u64, chunk_log2: u8, total_len: u64) -> Result<Self, HeaderError> {
         super::check_chunk_log2(chunk_log2).map_err(|_| HeaderError::BadChunkSize(chunk_log2))?;
-        let chunks_offset = payload_offset.saturating_add(COMMITMENT_LEN as u64);
-        let chunks_len = total_len.checked_sub(chunks_offset).ok_or_else(|| {
-            let len = total_len.saturating_sub(payload_offset) as usize;
-            HeaderError::PayloadTooShort { len, min: COMMITMENT_LEN }
-        })?;
-        let layout = Self { chunks_offset, chunk_log2, chunks_len };
+        let payload_len = total_len.saturating_sub(payload_offset);
+        let chunks_len = payload_len.checked_sub(COMMITMENT_LEN as u64).ok_or(
+            HeaderError::PayloadTooShort { len: payload_len as usize, min: COMMITMENT_LEN },
+        )?;
+        let layout = Self { chunks_offset: total_len - chunks_len, chunk_log2, chunks_len };
         if layout.chunks() > STREAM_CHUNKS_MAX
             || layout.claimed_plaintext_len() > STREAM_PLAINTEXT_BYTES_MAX
         {
@@ -91,15 +90,17 @@ impl StreamLayout {
         Ok(first..end + 1)
     }
 
-    /// An empty buffer with room for plaintext bytes `range`, as far as the stream can
-    /// hold them.
+    /// An empty buffer with room for plaintext bytes `range`; without, if the range ends
+    /// beyond the plaintext, which is an error whatever the stream turns out to hold.
     ///
     /// # Errors
     /// An error of kind `OutOfMemory` if there is none.
     pub fn buffer_for(&self, range: &Range<u64>) -> io::Result<Vec<u8>> {
-        let end = range.end.min(self.claimed_plaintext_len());
         let mut buffer = Vec::new();
-        usize::try_from(end.saturating_sub(range.start))
+        if range.end > self.claimed_plaintext_len() {
+            return Ok(buffer);
+        }
+        usize::try_from(range.end.saturating_sub(range.start))
             .ok()
             .and_then(|len| buffer.try_reserve_exact(len).ok())
             .ok_or(io::ErrorKind::OutOfMemory)?;

@@ -70,6 +70,7 @@ impl<R: Read> Read for OpenReader<R> {
             }
             if self.opener.is_ended() {
                 self.plaintext.zeroize();
+                self.given = 0;
                 return Ok(0);
             }
             self.opener.check_open()?;

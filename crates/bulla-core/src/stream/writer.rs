@@ -124,7 +124,7 @@ impl<W: Write> Write for SealWriter<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        self.unless_failed(|this| this.inner.flush())
     }
 }
 
