@@ -119,6 +119,8 @@ impl ScopeContext {
         let pairs = collect(pairs, SCOPE_PAIRS_MAX)?;
         for (key, value) in &pairs {
             check_not_reserved(key.as_ref())?;
+            //= spec 3.2
+            //# Its keys and values MUST be valid UTF-8, since services take them as strings.
             if str::from_utf8(key.as_ref()).is_err() || str::from_utf8(value.as_ref()).is_err() {
                 return Err(ContextError::NotUtf8);
             }
@@ -195,6 +197,8 @@ where
     }
     for (key, value) in &pieces {
         let (key, value) = (key.as_ref(), value.as_ref());
+        //= spec 3.1
+        //# Keys MUST NOT be empty.
         if key.is_empty() {
             return Err(ContextError::EmptyKey);
         }
@@ -213,6 +217,8 @@ where
 }
 
 fn check_not_reserved(key: &[u8]) -> Result<(), ContextError> {
+    //= spec 3.1
+    //# A sealer and an opener MUST refuse them in contexts that callers give.
     if key.starts_with(RESERVED_PREFIX) {
         return Err(ContextError::ReservedKey { key: text(key) });
     }
@@ -233,10 +239,15 @@ where
     let mut pairs: Pieces<&[u8], &[u8]> =
         pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
     pairs.sort_unstable_by(|a, b| a.0.cmp(b.0));
+    //= spec 3.1
+    //# A key given twice MUST be refused, also when both values are equal.
     if let Some(two) = pairs.windows(2).find(|two| two[0].0 == two[1].0) {
         return Err(ContextError::DuplicateKey { key: text(two[0].0) });
     }
     let encoded = write(&pairs);
+    //= spec 3.1
+    //# The limits of section 10 apply to the pairs and to the encoding as a whole, and MUST be
+    //# checked on seal and on open alike.
     if encoded.len() > max {
         return Err(ContextError::TooLong { len: encoded.len(), max });
     }

@@ -11,6 +11,8 @@ use crate::apart::apart;
 use crate::error::KeyError;
 use crate::kdf;
 
+//= spec 8.1
+//# What is found MUST be 32 bytes long, else unknown key
 /// A data-encryption key: 32 uniform bytes in locked memory where there is some
 /// ([`LockedBytes`]), wiped on drop, never shown.
 ///

@@ -121,6 +121,8 @@ pub(crate) fn accept(
     if !suites.contains(header.suite) {
         return Err(OpenError::SuiteNotAllowed(header.suite));
     }
+    //= spec 2.4
+    //# An opener MUST be told the codec to expect and MUST refuse every other one.
     if header.codec != codec {
         let (found, expected) = (header.codec.as_byte(), codec.as_byte());
         return Err(OpenError::WrongCodec { found, expected });

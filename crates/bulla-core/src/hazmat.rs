@@ -2,6 +2,8 @@
 //! implementations (feature `hazmat`): nonces, salts and single-use keys of the caller's
 //! choice. **A nonce that is used twice gives away both plaintexts.**
 
+//= spec 9.1
+//# An implementation MUST NOT let callers choose them, test vectors excepted.
 use crate::error::{KeyError, SealError};
 use crate::stream::{ChunkSealer, StreamOptions};
 use crate::{

@@ -80,7 +80,13 @@ impl Header {
         if *format != FORMAT_VERSION {
             return Err(HeaderError::UnsupportedFormat(*format));
         }
+        //= spec 2.5
+        //# Unknown values of kind, suite and codec are errors of the header and MUST NOT be
+        //# reported as a failed authentication.
         let kind = Kind::from_byte(*kind).ok_or(HeaderError::UnknownKind(*kind))?;
+        //= spec 2.3
+        //# A sealer MUST NOT write a reserved or unassigned suite and an opener MUST refuse it as
+        //# unsupported
         let suite = Suite::from_byte(*suite).ok_or(HeaderError::UnknownSuite(*suite))?;
         let codec = Codec::from_byte(*codec).ok_or(HeaderError::UnknownCodec(*codec))?;
         let chunk_log2 = match (kind.is_chunked(), *chunk_log2) {
@@ -246,6 +252,8 @@ impl Suites {
 
 impl Default for Suites {
     fn default() -> Self {
+        //= spec 2.3
+        //# Its default MUST be suite 1 alone, to be widened by the caller for one use.
         Self::only(Suite::Xaes256Gcm)
     }
 }
@@ -271,6 +279,8 @@ impl Codec {
     /// `None` for 3 to 127, which are reserved. 128 to 255 are for private use.
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
+            //= spec 2.4
+            //# Reserved codecs MUST NOT be written and MUST be refused as unsupported.
             3..=127 => None,
             codec => Some(Self(codec)),
         }

@@ -4,6 +4,8 @@
 //! bound is derived. They are enforced where the data enters, before anything is
 //! allocated in proportion to it.
 
+//= spec 10
+//# Limits MUST be enforced by the implementation
 /// Largest plaintext of a one-shot envelope, in bytes: 2^30.
 pub const ONE_SHOT_PLAINTEXT_BYTES_MAX: usize = 1 << 30;
 

@@ -69,6 +69,11 @@ pub(crate) struct DerivedKey {
     pub(crate) aead: AeadKey,
 }
 
+//= spec 9.2
+//# A sealer that uses epochs MUST observe the following.
+//= spec 9.2
+//# It MUST NOT be stored, sent, or kept where it can outlive the DEK in memory, such as
+//# thread-local storage
 /// One prefix, and how much was sealed under it.
 struct Epoch {
     derived: Arc<DerivedKey>,
@@ -82,6 +87,13 @@ struct Epoch {
 impl DerivedKeys {
     pub(crate) fn new(xaes: XaesKey, library: Library, suite: Suite, mode: NonceMode) -> Self {
         let counts = match mode {
+            //= spec 9.3
+            //# Where it cannot detect forks it MUST use `fresh` mode or no epochs, unless its
+            //# caller states that the process does not fork while it seals.
+            //= spec 9.3
+            //# An implementation SHOULD choose this mode by itself where the generator is cheap,
+            //# where the environment shows that snapshots are taken, or where forks cannot be
+            //# detected, and MUST let the caller choose it anywhere.
             NonceMode::Auto => !bulla_sys::prefers_fresh_nonces(),
             NonceMode::Fresh => false,
             NonceMode::Epoch => true,
@@ -117,6 +129,9 @@ impl DerivedKeys {
         let shard = &self.shards[shard_of_thread()];
         loop {
             if let Some(epoch) = &*shard.load()
+                //= spec 9.3
+                //# A *notification* by the caller that the process was restored MUST destroy all
+                //# epochs and fail all open stream sealers.
                 && epoch.generation == generation
                 && let Some(index) = epoch.reserve(blocks)
             {
@@ -194,6 +209,9 @@ impl DerivedKeys {
     /// used in any case.)
     #[cold]
     fn forget_copies(&self, generation: u64) {
+        //= spec 9.3
+        //# A sealer with epochs MUST detect forks and MUST, in the child, destroy every epoch and
+        //# every message key kept for opening before anything is sealed.
         if self.generation.swap(generation, Ordering::Relaxed) != generation {
             self.shards.iter().for_each(|shard| shard.store(None));
             self.openers.iter().for_each(|opener| opener.store(None));
@@ -248,6 +266,9 @@ fn join(prefix: &[u8; PREFIX_LEN], tail: &[u8; NONCE_LEN]) -> [u8; Header::NONCE
 
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
+    //= spec 9.1
+    //# Nonces and salts MUST come from the operating system's generator, in full or as this section
+    //# allows.
     getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
     Ok(bytes)
 }

@@ -10,6 +10,7 @@ use hmac::Mac;
 use zeroize::Zeroize;
 
 use crate::aead::{AeadKey, TAG_LEN};
+use crate::apart::apart;
 use crate::envelope::Head;
 use crate::error::{HeaderError, KeyError, OpenError, SealError};
 use crate::stream::{ChunkOpener, ChunkSealer, StreamKeys, StreamOptions, check_chunk_log2};
@@ -58,6 +59,9 @@ pub struct SingleUseKey {
 }
 
 impl SingleUseKey {
+    //= spec 6.5
+    //# The DEK of a self-contained envelope MUST be generated for that envelope, MUST seal exactly
+    //# one payload and MUST NOT belong to a lineage.
     /// A fresh key from the operating system, for one envelope of `scope`.
     ///
     /// # Errors
@@ -97,6 +101,8 @@ impl SingleUseKey {
         plaintext: &[u8],
         context: &RecordContext,
     ) -> Result<Vec<u8>, SealError> {
+        //= spec 9.1
+        //# A self-contained envelope and a stream MUST do so.
         self.seal_with(nonce::random()?, wraps, codec, plaintext, context)
     }
 
@@ -199,11 +205,15 @@ impl UnwrappedKey {
         if dek.single_use_id(scope)? != header.key_id {
             return Err(OpenError::WrongKey(header.key_id));
         }
-        let key = kdf::wraps_key(&dek, &header.key_id)?;
-        // `verify_slice` compares in constant time.
-        wraps::mac_of(&key, head.header_bytes(), section)?
-            .verify_slice(mac)
-            .map_err(|_| OpenError::Authentication)?;
+        apart(|| {
+            let key = kdf::wraps_key(&dek, &header.key_id)?;
+            //= spec 6.3
+            //# An opener MUST verify it, in constant time, after the key id and before the
+            //# payload.
+            wraps::mac_of(&key, head.header_bytes(), section)?
+                .verify_slice(mac)
+                .map_err(|_| OpenError::Authentication)
+        })?;
         Ok(Self { dek, head: head.clone(), options })
     }
 
@@ -295,8 +305,10 @@ fn head_bytes(
 ) -> Result<Vec<u8>, KeyError> {
     let header_key_id = Header::key_id_at(header);
     let section = wraps.to_bytes();
-    let key = kdf::wraps_key(dek, &header_key_id)?;
-    let mac = wraps::mac_of(&key, header, &section)?.finalize().into_bytes();
+    let mac = apart(|| {
+        let key = kdf::wraps_key(dek, &header_key_id)?;
+        Ok(wraps::mac_of(&key, header, &section)?.finalize().into_bytes())
+    })?;
     let mut head = Vec::with_capacity(Header::LEN + section.len() + MAC_LEN);
     head.extend_from_slice(header);
     head.extend_from_slice(&section);

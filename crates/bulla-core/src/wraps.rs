@@ -60,6 +60,9 @@ impl Wrap {
     }
 
     fn check(&self) -> Result<(), WrapsError> {
+        //= spec 6.1
+        //# An opener MUST NOT refuse an envelope because an entry names a backend that it does not
+        //# know
         if self.backend == 0 {
             return Err(WrapsError::Backend(0));
         }
@@ -84,6 +87,8 @@ impl fmt::Debug for Wrap {
             Some((_, name)) => f.write_str(name)?,
             None => write!(f, "backend {}", self.backend)?,
         }
+        //= spec 6.1
+        //# A program that displays them MUST escape what is not printable.
         write!(f, " \"{}\"", self.kek_id.escape_ascii())?;
         match &*self.kek_version {
             [] => f.write_str(", version not known")?,
@@ -126,6 +131,8 @@ impl Wraps {
     /// # Errors
     /// As [`new`](Self::new); [`WrapsError::GenerationEnded`] after 2^32 - 1 times.
     pub fn replaced_by(&self, entries: impl IntoIterator<Item = Wrap>) -> Result<Self, WrapsError> {
+        //= spec 6.6
+        //# A rewrap of generation 2^32 - 1 MUST be refused.
         let generation = self.generation.checked_add(1).ok_or(WrapsError::GenerationEnded)?;
         Self::of_generation(generation, entries)
     }
@@ -136,6 +143,8 @@ impl Wraps {
     ) -> Result<Self, WrapsError> {
         let mut entries: Vec<_> = entries.into_iter().take(WRAPS_MAX + 1).collect();
         entries.sort_by(|a, b| a.name().cmp(&b.name()));
+        //= spec 6.1
+        //# A sealer MUST NOT write a reserved backend.
         if let Some(reserved) = entries.iter().find(|entry| matches!(entry.backend, 7..=127)) {
             return Err(WrapsError::Backend(reserved.backend));
         }
@@ -200,6 +209,9 @@ impl Wraps {
     pub(crate) fn section_len(bytes: &[u8]) -> Result<usize, WrapsError> {
         let (wraps_len, _) = bytes.split_first_chunk().ok_or(WrapsError::SectionLength)?;
         match usize::from(u16::from_be_bytes(*wraps_len)) {
+            //= spec 6.1
+            //# wraps_len is at least 45 (one entry with the shortest fields) and MUST NOT exceed
+            //# 16,384.
             len @ WRAPS_LEN_MIN..=WRAPS_LEN_MAX => Ok(LEN_FIELD + len),
             _ => Err(WrapsError::SectionLength),
         }

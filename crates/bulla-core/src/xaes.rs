@@ -69,6 +69,8 @@ mod tests {
     use crate::Suite;
     use crate::aead::{AeadKey, Library};
     use data_encoding::HEXLOWER;
+    use sha3::Shake128;
+    use sha3::digest::{ExtendableOutput, Update, XofReader};
 
     /// The two vectors of the specification: the key's most significant bit after
     /// the first AES call is clear in one and set in the other.
@@ -94,6 +96,57 @@ mod tests {
                     .unwrap();
                 assert_eq!(HEXLOWER.encode(&[&out[..], &tag].concat()), expected);
             }
+        }
+    }
+
+    /// The accumulated tests of the specification ("Accumulated randomized tests"): key,
+    /// nonce, and plaintext and associated data each behind a byte of length, are read
+    /// from SHAKE128 of nothing; ciphertexts and tags are hashed by another SHAKE128.
+    fn accumulated(iterations: usize, expected: &str) {
+        let mut stream = Shake128::default().finalize_xof();
+        let mut hashes: Vec<_> = Library::ALL.iter().map(|_| Shake128::default()).collect();
+        let (mut key, mut nonce) = ([0; 32], [0; 24]);
+        let (mut plaintext, mut aad, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..iterations {
+            stream.read(&mut key);
+            stream.read(&mut nonce);
+            for field in [&mut plaintext, &mut aad] {
+                let mut len = [0];
+                stream.read(&mut len);
+                field.resize(len[0].into(), 0);
+                stream.read(field);
+            }
+            let (xaes, tail) = (XaesKey::new(&key), nonce[12..].try_into().unwrap());
+            for (library, hash) in Library::ALL.iter().zip(&mut hashes) {
+                let new = |derived: &_| AeadKey::new(*library, Suite::Xaes256Gcm, derived);
+                let aead = xaes.derive(nonce[..12].try_into().unwrap(), new).unwrap();
+                out.resize(plaintext.len(), 0);
+                let tag = aead.seal(tail, &aad, &plaintext, &mut out).unwrap();
+                hash.update(&out);
+                hash.update(&tag);
+                let mut opened = vec![0; out.len()];
+                aead.open(tail, &aad, &out, &tag, &mut opened).unwrap();
+                assert_eq!(opened, plaintext);
+            }
+        }
+        for (library, hash) in Library::ALL.iter().zip(hashes) {
+            let mut digest = [0; 32];
+            hash.finalize_xof().read(&mut digest);
+            assert_eq!(HEXLOWER.encode(&digest), expected, "{library:?}");
+        }
+    }
+
+    #[test]
+    fn c2sp_accumulated_vectors() {
+        accumulated(10_000, "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939");
+    }
+
+    /// `BULLA_LONG=1 cargo test --release` for the million: half a minute.
+    #[test]
+    fn c2sp_accumulated_vectors_of_a_million() {
+        if std::env::var_os("BULLA_LONG").is_some_and(|long| long == "1") {
+            let expected = "2163ae1445985a30b60585ee67daa55674df06901b890593e824b8a7c885ab15";
+            accumulated(1_000_000, expected);
         }
     }
 }

@@ -29,6 +29,9 @@ pub enum Error {
     /// A key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    //= spec 8.2
+    //# Failures of a key-management service or a KEK (denied, unavailable, throttled, a blob
+    //# refused) are none of these and MUST be reported as what they are
     /// The KMS failed.
     #[error(transparent)]
     Kms(Arc<KmsError>),

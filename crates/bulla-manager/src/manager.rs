@@ -103,6 +103,7 @@ impl Manager {
 
     /// What happened so far.
     pub fn stats(&self) -> Stats {
+        self.inner.counters.count_unlocked_keys();
         self.inner.counters.snapshot()
     }
 

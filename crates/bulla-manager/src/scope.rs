@@ -432,6 +432,9 @@ impl Scope {
         if !opened.freshness.wants_reseal() {
             return Ok(None);
         }
+        //= spec 2.4
+        //# A tool that moves payloads without reading them (to another DEK or suite) MAY ask for
+        //# whatever codec the header holds, and then MUST write the same codec again.
         self.seal_as(codec, &plaintext, context).await.map(Some)
     }
 

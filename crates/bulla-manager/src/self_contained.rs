@@ -251,6 +251,9 @@ impl Recipients {
         head.accept(kind, codec, self.options.accepted)?;
         let context = scope.context().single_use_kms_context();
         let mut failure = Error::NoUsableWrap;
+        //= spec 6.4
+        //# An opener MUST work from its own list of KEKs, each a backend and a KEK id, and MUST NOT
+        //# address a key-management service, or a key in one, because an envelope names it
         // Only keys of ours are asked, whatever the envelope names.
         for wrap in head.wraps().map(Wraps::entries).unwrap_or_default() {
             let Some(kek) = self.kek_of(wrap) else { continue };

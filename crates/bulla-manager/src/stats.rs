@@ -38,6 +38,9 @@ stats! {
     rewraps,
     /// Rewraps that failed or were refused; the old wrap stays.
     rewrap_failures,
+    /// Data keys that were on the ordinary heap while they were unwrapped, because the
+    /// system let the process lock no more memory; of the whole process.
+    unlocked_keys,
 }
 
 #[derive(Debug, Default)]
@@ -46,5 +49,17 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Counters {
+    /// Brings `unlocked_keys` up to date, and warns the first time there is one.
+    pub(crate) fn count_unlocked_keys(&self) {
+        let unlocked = bulla_sys::lock_status().degraded;
+        if self.unlocked_keys.0.swap(unlocked, Ordering::Relaxed) == 0 && unlocked > 0 {
+            tracing::warn!(
+                "data keys could not be kept in locked memory: raise the limit (ulimit -l)"
+            );
+        }
     }
 }

@@ -51,6 +51,7 @@ pub(crate) async fn run(manager: Weak<Inner>) {
         }
         inner.wipe_expired();
         inner.cache.tidy();
+        inner.counters.count_unlocked_keys();
     }
 }
 

@@ -6,16 +6,22 @@
 //! - [`TestKms`] is a strict KMS in memory that counts calls and fails on command.
 //!
 //! With the feature `format`, `reference` is a second, plain implementation of the envelope
-//! format, to compare the real one with.
+//! format, to compare the real one with, and `vectors` runs the test vectors of the format
+//! through both. The program `interop` (feature of the same name) lets other implementations
+//! seal and open with this one.
 #![forbid(unsafe_code)]
 
 mod clock;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod kms;
 pub mod kms_suite;
 #[cfg(feature = "format")]
 pub mod reference;
 mod store;
 pub mod store_suite;
+#[cfg(feature = "format")]
+pub mod vectors;
 
 pub use clock::{ManualClock, settle};
 pub use kms::{Lie, TestKms};

@@ -15,6 +15,8 @@ pub(crate) const TAG_LEN: usize = 16;
 /// Length of the nonce, in bytes (NIST SP 800-38D, section 5.2.1.1; RFC 8452, section 4).
 pub(crate) const NONCE_LEN: usize = 12;
 
+//= spec 11
+//# AES and GHASH implementations with secret-dependent table look-ups MUST NOT be used.
 /// The library that runs the AEAD. Both produce the same bytes; cargo features
 /// choose which are compiled in, this value which is used.
 ///

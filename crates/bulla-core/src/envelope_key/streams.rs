@@ -23,6 +23,9 @@ impl EnvelopeKey {
         options: StreamOptions,
     ) -> Result<ChunkSealer, SealError> {
         check_chunk_log2(options.chunk_log2)?;
+        //= spec 7.1
+        //# The salt, header[44:68], MUST be 24 fresh bytes from the operating system for every
+        //# stream, in both suites and regardless of section 9.
         self.chunk_sealer_with(nonce::random()?, context, options)
     }
 
@@ -121,6 +124,8 @@ impl EnvelopeKey {
             ),
             None => None,
         };
+        //= spec 7.3
+        //# It MUST check the commitment first, as any open.
         let opener = self.chunk_opener(&head, context, codec)?;
         // A header without chunk size is of a kind that `chunk_opener` has refused.
         let layout = layout.ok_or(OpenError::Authentication)?;

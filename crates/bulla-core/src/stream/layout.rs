@@ -30,9 +30,11 @@ impl StreamLayout {
     pub fn new(payload_offset: u64, chunk_log2: u8, total_len: u64) -> Result<Self, HeaderError> {
         super::check_chunk_log2(chunk_log2).map_err(|_| HeaderError::BadChunkSize(chunk_log2))?;
         let payload_len = total_len.saturating_sub(payload_offset);
-        let chunks_len = payload_len.checked_sub(COMMITMENT_LEN as u64).ok_or(
-            HeaderError::PayloadTooShort { len: payload_len as usize, min: COMMITMENT_LEN },
-        )?;
+        let chunks_len =
+            payload_len.checked_sub(COMMITMENT_LEN as u64).ok_or(HeaderError::PayloadTooShort {
+                len: payload_len as usize,
+                min: COMMITMENT_LEN,
+            })?;
         let layout = Self { chunks_offset: total_len - chunks_len, chunk_log2, chunks_len };
         if layout.chunks() > STREAM_CHUNKS_MAX
             || layout.claimed_plaintext_len() > STREAM_PLAINTEXT_BYTES_MAX
@@ -60,6 +62,8 @@ impl StreamLayout {
     /// Where chunk `index` is in the envelope, in bytes; the last chunk as far as there
     /// are bytes.
     pub fn block(&self, index: u64) -> Range<u64> {
+        //= spec 7.3
+        //# It MUST treat chunks before m as full ones.
         let at = |index: u64| index.saturating_mul(self.block_len()).min(self.chunks_len);
         self.chunks_offset + at(index)..self.chunks_offset + at(index.saturating_add(1))
     }
@@ -85,6 +89,9 @@ impl StreamLayout {
             }
             end if end > self.claimed_plaintext_len() => (last, last),
             end if end == range.start => (chunk_of(end), chunk_of(end)),
+            //= spec 7.3
+            //# A range read that needs only chunks before m MUST NOT be refused because r < 16 or
+            //# because chunk m is not authentic
             end => (chunk_of(range.start), chunk_of(end - 1)),
         };
         Ok(first..end + 1)

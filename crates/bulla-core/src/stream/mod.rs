@@ -28,6 +28,7 @@ pub use sealer::ChunkSealer;
 pub use writer::SealWriter;
 
 use crate::aead::{AeadKey, Library, NONCE_LEN, TAG_LEN};
+use crate::apart::apart;
 use crate::error::{KeyError, OpenError, SealError};
 use crate::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN};
 use crate::{Codec, Header, RecordContext, Suite, kdf};
@@ -89,7 +90,8 @@ impl StreamKeys {
         let (chunk_key, rest) = okm.split_first_chunk().ok_or(KeyError::Library)?;
         base_nonce.copy_from_slice(&rest[..NONCE_LEN]);
         commitment.copy_from_slice(&rest[NONCE_LEN..]);
-        Ok(Self { aead: AeadKey::new(library, suite, chunk_key)?, base_nonce, commitment })
+        let aead = apart(|| AeadKey::new(library, suite, chunk_key))?;
+        Ok(Self { aead, base_nonce, commitment })
     }
 
     /// Writes ciphertext and tag of chunk `index` over `out`, which is 16 bytes longer

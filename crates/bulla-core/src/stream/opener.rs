@@ -40,6 +40,9 @@ impl ChunkOpener {
         chunk_log2: u8,
         commitment: &[u8; COMMITMENT_LEN],
     ) -> Result<Self, OpenError> {
+        //= spec 7.2
+        //# An opener derives chunk key, base nonce and commitment, and MUST compare the commitment
+        //# with envelope[P : P+32] in constant time before it opens any chunk
         if !bool::from(keys.commitment.ct_eq(commitment)) {
             return Err(OpenError::Authentication);
         }
@@ -117,6 +120,8 @@ impl ChunkOpener {
         match &self.state {
             State::Open => Ok(()),
             State::Ended => Err(OpenError::StreamEnded),
+            //= spec 7.2
+            //# An opener that has failed MUST keep failing.
             State::Failed(error) => Err(error.clone()),
         }
     }
@@ -132,6 +137,8 @@ impl ChunkOpener {
     pub fn open_at(&self, index: u64, block: &[u8], out: &mut [u8]) -> Result<usize, OpenError> {
         let plaintext_len = match block.len().checked_sub(TAG_LEN) {
             Some(len) if len <= self.chunk_len => len,
+            //= spec 7.2
+            //# A truncated stream MUST end in an error and never in an ordinary end of data.
             _ => return Err(OpenError::Authentication),
         };
         let end = u128::from(index) * self.chunk_len as u128 + plaintext_len as u128;

@@ -82,13 +82,21 @@ impl ChunkSealer {
             return Err(SealError::ChunkTooLong { len: plaintext.len(), max: self.chunk_len });
         }
         let out = out.get_mut(..needed).ok_or(SealError::BufferTooSmall { len, needed })?;
+        //= spec 7.1
+        //# A sealer MUST use each index once.
         // Until the chunk is sealed, this stream has failed.
         let index = self.next.take().ok_or(SealError::StreamEnded)?;
+        //= spec 7.1
+        //# It MUST NOT be cloned, serialised, resumed or appended to; once it has failed, or has
+        //# noticed that its process was forked or restored from a snapshot, every later call MUST
+        //# fail.
         if bulla_sys::generation() != self.generation {
             return Err(SealError::ProcessCopied);
         }
         let ends = plaintext.len() < self.chunk_len;
         let plaintext_len = self.plaintext_len + plaintext.len() as u64;
+        //= spec 7.1
+        //# A sealer and an opener MUST stop with an error rather than let the index wrap
         // A full chunk needs another one after it.
         let chunks = u64::from(index) + 1 + u64::from(!ends);
         if chunks > STREAM_CHUNKS_MAX || plaintext_len > STREAM_PLAINTEXT_BYTES_MAX {

@@ -20,11 +20,14 @@ impl Secrets {
     pub(crate) fn add(&mut self, name: impl Into<String>, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref().to_vec();
         assert!(bytes.len() >= PIECE);
-        self.0.push((name.into(), bytes));
+        let secret = (name.into(), bytes);
+        if !self.0.contains(&secret) {
+            self.0.push(secret);
+        }
     }
 
     pub(crate) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        others.0.into_iter().for_each(|(name, bytes)| self.add(name, bytes));
     }
 
     /// Those of which the name begins with `prefix`.
@@ -187,4 +190,19 @@ fn region(line: &str) -> Option<Region> {
     }
     let parse = |hex| usize::from_str_radix(hex, 16).ok();
     Some(Region { start: parse(start)?, end: parse(end)?, name })
+}
+// SCRATCH
+impl Secrets {
+    pub(crate) fn search_bytes(&self, bytes: &[u8]) -> BTreeMap<String, (usize, usize, usize)> {
+        let mut found = BTreeMap::new();
+        for (name, secret) in &self.0 {
+            for piece in secret.windows(PIECE) {
+                for (at, _) in bytes.windows(PIECE).enumerate().filter(|(_, w)| *w == piece) {
+                    let e = found.entry(name.clone()).or_insert((0, usize::MAX, 0));
+                    e.0 += 1; e.1 = e.1.min(bytes.len() - at); e.2 = e.2.max(bytes.len() - at);
+                }
+            }
+        }
+        found
+    }
 }

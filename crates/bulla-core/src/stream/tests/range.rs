@@ -26,7 +26,10 @@ impl FetchAt for Noting<'_> {
     }
 }
 
-fn range_of<'a>(key: &EnvelopeKey, envelope: &'a [u8]) -> RangeReader<SeekSource<Cursor<&'a [u8]>>> {
+fn range_of<'a>(
+    key: &EnvelopeKey,
+    envelope: &'a [u8],
+) -> RangeReader<SeekSource<Cursor<&'a [u8]>>> {
     key.open_range(Cursor::new(envelope), &record("a"), Codec::RAW).unwrap()
 }
 
@@ -447,10 +450,7 @@ fn layouts_have_bounds() {
         StreamLayout::new(68, 12, 99),
         Err(HeaderError::PayloadTooShort { len: 31, min: 32 })
     );
-    assert_eq!(
-        StreamLayout::new(68, 12, 3),
-        Err(HeaderError::PayloadTooShort { len: 0, min: 32 })
-    );
+    assert_eq!(StreamLayout::new(68, 12, 3), Err(HeaderError::PayloadTooShort { len: 0, min: 32 }));
     assert!(StreamLayout::new(u64::MAX - 31, 12, u64::MAX).is_err());
     assert!(StreamLayout::new(u64::MAX, 12, u64::MAX).is_err());
     for (len, chunks, plaintext) in [
@@ -474,10 +474,7 @@ fn layouts_have_bounds() {
     assert_eq!(layout.chunks(), STREAM_CHUNKS_MAX);
     assert_eq!(layout.claimed_plaintext_len(), STREAM_PLAINTEXT_BYTES_MAX - 1);
     assert!(new(12, STREAM_CHUNKS_MAX * BLOCK as u64 + 15).is_ok(), "cut off, not too long");
-    assert_eq!(
-        new(12, STREAM_CHUNKS_MAX * BLOCK as u64 + 16),
-        Err(HeaderError::PayloadTooLong)
-    );
+    assert_eq!(new(12, STREAM_CHUNKS_MAX * BLOCK as u64 + 16), Err(HeaderError::PayloadTooLong));
     // Above 4 KiB the bytes are what binds: 2^44 of them and the empty chunk.
     for log2 in 13..=22 {
         let full = (STREAM_PLAINTEXT_BYTES_MAX >> log2) * ((1 << log2) + 16);
