@@ -36,7 +36,7 @@ pub fn chunk_sealer(
     options: StreamOptions,
 ) -> Result<ChunkSealer, SealError> {
     crate::stream::check_chunk_log2(options.chunk_log2)?;
-    key.chunk_sealer_with(salt, context, options)
+    key.chunk_sealer_with(bulla_sys::generation(), salt, context, options)
 }
 
 /// `dek` as the key of one self-contained envelope.
@@ -48,7 +48,7 @@ pub fn single_use_key(
     scope: &ScopeContext,
     options: KeyOptions,
 ) -> Result<SingleUseKey, KeyError> {
-    SingleUseKey::of(dek, scope, options)
+    SingleUseKey::of(bulla_sys::generation(), dek, scope, options)
 }
 
 /// A self-contained one-shot envelope with `nonce`.

@@ -67,16 +67,18 @@ impl SingleUseKey {
     /// # Errors
     /// [`KeyError`] when the system or a library fails.
     pub fn generate(scope: &ScopeContext, options: KeyOptions) -> Result<Self, KeyError> {
-        Self::of(DataKey::generate()?, scope, options)
+        Self::of(bulla_sys::generation(), DataKey::generate()?, scope, options)
     }
 
+    /// `generation` is read before the DEK is made.
     pub(crate) fn of(
+        generation: u64,
         dek: DataKey,
         scope: &ScopeContext,
         options: KeyOptions,
     ) -> Result<Self, KeyError> {
         let key_id = dek.single_use_id(scope)?;
-        Ok(Self { dek, key_id, options, generation: bulla_sys::generation() })
+        Ok(Self { dek, key_id, options, generation })
     }
 
     /// The DEK, to be wrapped by each KEK that is to open the envelope, under

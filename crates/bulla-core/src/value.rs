@@ -135,25 +135,32 @@ impl ValueCodec for Bincode {
         use bincode::serde::decode_from_slice;
         // bincode allocates what a length claims. A limit, which is part of a
         // configuration's type and not of the bytes, keeps that in proportion: a value
-        // claims up to 16 bytes for one (a u128 of 1 byte).
-        const KIB: usize = 1 << 10;
-        const MIB: usize = 1 << 20;
-        let len = bytes.len();
-        let decoded = if len <= KIB {
-            decode_from_slice(bytes, standard().with_limit::<{ 16 * KIB }>())
-        } else if len <= 32 * KIB {
-            decode_from_slice(bytes, standard().with_limit::<{ 512 * KIB }>())
-        } else if len <= MIB {
-            decode_from_slice(bytes, standard().with_limit::<{ 16 * MIB }>())
-        } else if len <= 32 * MIB {
-            decode_from_slice(bytes, standard().with_limit::<{ 512 * MIB }>())
-        } else {
-            decode_from_slice(bytes, standard().with_limit::<{ 16 * 1024 * MIB }>())
-        };
+        // claims up to 16 bytes for one (a u128 of 1 byte). The next power of 4 above the
+        // plaintext is the limit, times 16.
+        macro_rules! decode_up_to {
+            ($($log2:literal)+) => {
+                match bytes.len() {
+                    $(len if len <= 1 << $log2 => {
+                        decode_from_slice(bytes, standard().with_limit::<{ limit($log2) }>())
+                    })+
+                    _ => return Err(ValueError::Decode(Self::CODEC)),
+                }
+            };
+        }
+        let decoded = decode_up_to!(10 12 14 16 18 20 22 24 26 28 30);
         match decoded {
             Ok((value, read)) if read == bytes.len() => Ok(value),
             _ => Err(ValueError::Decode(Self::CODEC)),
         }
+    }
+}
+
+/// 16 times 2^`log2`, as far as there are addresses.
+#[cfg(feature = "bincode")]
+const fn limit(log2: u32) -> usize {
+    match 16_usize.checked_mul(1 << log2) {
+        Some(limit) => limit,
+        None => usize::MAX,
     }
 }
 

@@ -50,6 +50,20 @@ async fn what_is_sealed_opens_whatever_its_length() {
 }
 
 #[tokio::test]
+async fn the_end_stays_the_end() {
+    let world = World::new();
+    let manager = world.manager().await;
+    let scope = scope(&manager);
+    let envelope = seal(&scope, b"payload").await;
+    let mut stream = scope.open_stream(&envelope[..], &record("1"), Codec::RAW).await.unwrap();
+    let mut buf = [0; 100];
+    assert_eq!(stream.read(&mut buf).await.unwrap(), 7);
+    for _ in 0..3 {
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
 async fn another_context_a_cut_and_garbage_are_refused() {
     let world = World::new();
     let manager = world.manager().await;

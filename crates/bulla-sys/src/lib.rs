@@ -16,6 +16,7 @@
 //! | `slab` | slots of locked memory, handed out once each | yes |
 //! | `stack` | wiping the stack | |
 //! | `environment` | whether counting nonces is a good idea here | |
+//! | `testing` | forks that go unnoticed, for tests (feature `testing`) | |
 //! | `os` | the system calls, one module per kind of system | yes |
 //!
 //! **Nothing here waits for another thread.** The child of a fork has one thread,
@@ -55,9 +56,11 @@ mod memory;
 mod os;
 mod slab;
 mod stack;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod word;
 
 pub use environment::prefers_fresh_nonces;
 pub use fork::{detects_forks, generation, notify_restored};
 pub use memory::{LockStatus, LockedBytes, lock_status};
-pub use stack::wipe_stack;
+pub use stack::{brush_stack, wipe_stack};

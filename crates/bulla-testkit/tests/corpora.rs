@@ -1,6 +1,7 @@
 //! Every input in `fuzz/corpus` goes through its target once more: what the fuzzer has found
 //! stays found, without the fuzzer.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "says which input has failed")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,6 @@
 //! The published vectors of the format, `docs/spec/vectors`, through `bulla-core` with each of
 //! its libraries and through the reference implementation.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,33 @@
 //! Keys that were let go are not in memory: one process uses keys and lets go of them,
 //! and another, which knows them too, looks for them in its memory.
+//!
+//! The helper opens a key file and a key store that the observer has made, and seals and
+//! opens through the manager, on several threads. The observer has the keys from the same
+//! key file and store; nothing secret passes between the two. It derives all that the
+//! helper has derived, with the reference implementation of the format: keys, key
+//! schedules, hash keys, pads and states of HMAC. Then it reads all memory that the helper
+//! can write (`/proc/PID/mem`) and looks for any 16 consecutive bytes of any of it.
+//!
+//! While a DEK is warm, its derived keys have to be found, and the DEK itself must not be;
+//! after it was let go, in each of the ways in which that happens, nothing is found. What
+//! is not looked at: registers, the kernel's buffers, pieces shorter than 16 bytes.
+//!
+//! # By hand
+//!
+//! With a debugger's eyes, `gcore` of gdb for example. The tests stop wherever nothing was
+//! found, name the helper, and write down what they looked for:
+//!
+//! ```text
+//! BULLA_MEMORY_TEST_PAUSE=1 cargo test -p bulla --test memory a_revoked_kek -- --nocapture
+//!     AwsLcRs, revoked: the helper is 4711; remove /tmp/.tmpXXXXXX/secrets to go on
+//! gcore -o core 4711
+//! while read -r hex name; do
+//!     LC_ALL=C grep -qaP "$(sed 's/../\\x&/g' <<< "${hex:0:32}")" core.4711 && echo "$name"
+//! done < /tmp/.tmpXXXXXX/secrets
+//! ```
+//!
+//! That prints what was found, by the first 16 bytes. A core dump has less in it than the
+//! memory: `bulla_sys::LockedBytes` keeps the unlock key and DEKs out of it.
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 

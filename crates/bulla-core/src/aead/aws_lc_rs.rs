@@ -9,6 +9,10 @@ use crate::error::KeyError;
 /// AWS-LC keeps the schedule on its own heap and cleanses it when it is freed.
 pub(crate) struct Key(LessSafeKey);
 
+/// How deep in the stack AWS-LC leaves hash keys (its code for AVX-512, 2.7 KiB), with
+/// room to spare.
+const LEFT_BYTES: usize = 4 * 1024;
+
 impl Key {
     pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Result<Self, KeyError> {
         let algorithm = match suite {
@@ -29,10 +33,10 @@ impl Key {
     ) -> Result<[u8; TAG_LEN], AeadError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let mut tag = [0; TAG_LEN];
-        self.0
-            .seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, out, &[], &mut tag)
-            .map_err(|_| AeadError)?;
-        Ok(tag)
+        let aad = Aad::from(aad);
+        let sealed = self.0.seal_out_of_place_scatter(nonce, aad, plaintext, out, &[], &mut tag);
+        bulla_sys::brush_stack::<LEFT_BYTES>();
+        sealed.map(|()| tag).map_err(|_| AeadError)
     }
 
     #[inline]
@@ -45,8 +49,8 @@ impl Key {
         out: &mut [u8],
     ) -> Result<(), AeadError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        self.0
-            .open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, out)
-            .map_err(|_| AeadError)
+        let opened = self.0.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, out);
+        bulla_sys::brush_stack::<LEFT_BYTES>();
+        opened.map_err(|_| AeadError)
     }
 }

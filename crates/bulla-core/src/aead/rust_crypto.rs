@@ -13,6 +13,10 @@ pub(crate) type GcmSiv = Key<Aes256GcmSiv>;
 
 pub(crate) struct Key<A>(A);
 
+/// How deep in the stack round keys are left (by the code for AVX-512, which spills them,
+/// 9.7 KiB), with room to spare. Unoptimised code has larger frames.
+const LEFT_BYTES: usize = if cfg!(debug_assertions) { 128 } else { 16 } * 1024;
+
 impl<A> Key<A>
 where
     A: AeadInOut<NonceSize = aes_gcm::aead::consts::U12, TagSize = aes_gcm::aead::consts::U16>
@@ -22,9 +26,35 @@ where
         Self(A::new(key.into()))
     }
 
-    // Inlined into a caller, this loop has been seen to take twice as long.
-    #[inline(never)]
     pub(super) fn seal(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], AeadError> {
+        let sealed = self.seal_apart(nonce, aad, plaintext, out);
+        bulla_sys::brush_stack::<LEFT_BYTES>();
+        sealed
+    }
+
+    pub(super) fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        tag: &[u8; TAG_LEN],
+        out: &mut [u8],
+    ) -> Result<(), AeadError> {
+        let opened = self.open_apart(nonce, aad, ciphertext, tag, out);
+        bulla_sys::brush_stack::<LEFT_BYTES>();
+        opened
+    }
+
+    // Inlined into a caller, this loop has been seen to take twice as long; and its frame
+    // could not be wiped.
+    #[inline(never)]
+    fn seal_apart(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
@@ -38,7 +68,7 @@ where
     }
 
     #[inline(never)]
-    pub(super) fn open(
+    fn open_apart(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],

@@ -91,7 +91,12 @@ fn every_library_seals_and_opens_the_printed_streams() {
         for options in options(suite) {
             let (key, context) = (example_key(options), example_record());
             let stream = StreamOptions::default().with_chunk_log2(12);
-            let sealer = key.chunk_sealer_with(bytes("### B.3 ", "salt"), &context, stream);
+            let sealer = key.chunk_sealer_with(
+                bulla_sys::generation(),
+                bytes("### B.3 ", "salt"),
+                &context,
+                stream,
+            );
             let mut writer = sealer.unwrap().into_writer(Vec::new());
             writer.write_all(b"hello").unwrap();
             let printed = value(heading, "envelope");
@@ -117,7 +122,13 @@ fn every_library_seals_the_printed_self_contained_envelope() {
     ]);
     let wraps = wraps.unwrap();
     for options in options(Suite::Xaes256Gcm) {
-        let key = SingleUseKey::of(dek(SELF_CONTAINED), &example_scope(), options).unwrap();
+        let key = SingleUseKey::of(
+            bulla_sys::generation(),
+            dek(SELF_CONTAINED),
+            &example_scope(),
+            options,
+        )
+        .unwrap();
         assert_eq!(key.key_id().as_bytes()[..], value(SELF_CONTAINED, "key id"));
         let sealed = key.seal_with(
             bytes(INPUTS, "nonce"),

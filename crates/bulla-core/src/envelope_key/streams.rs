@@ -26,7 +26,7 @@ impl EnvelopeKey {
         //= spec 7.1
         //# The salt, header[44:68], MUST be 24 fresh bytes from the operating system for every
         //# stream, in both suites and regardless of section 9.
-        self.chunk_sealer_with(nonce::random()?, context, options)
+        self.chunk_sealer_with(bulla_sys::generation(), nonce::random()?, context, options)
     }
 
     /// Begins a stream whose plaintext is written to what this returns, and whose
@@ -132,14 +132,15 @@ impl EnvelopeKey {
         Ok(opener.into_range(layout, source))
     }
 
-    /// A stream with a salt of the caller's.
+    /// A stream with a salt of the caller's. `generation` is read before the salt is: who
+    /// is copied in between must not seal with both copies.
     pub(crate) fn chunk_sealer_with(
         &self,
+        generation: u64,
         salt: [u8; Header::NONCE_LEN],
         context: &RecordContext,
         options: StreamOptions,
     ) -> Result<ChunkSealer, SealError> {
-        let generation = bulla_sys::generation();
         let header = Header {
             kind: Kind::ReferencedChunked,
             suite: self.sealing.suite,

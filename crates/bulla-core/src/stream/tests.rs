@@ -155,7 +155,14 @@ fn libraries_and_ways_of_writing_agree_to_the_byte() {
         for library in Library::ALL {
             let key = key_with(KeyOptions::default().with_library(*library).with_suite(*suite));
             for write_size in [100, C, 5 * C] {
-                let sealer = key.chunk_sealer_with([7; 24], &record("a"), small_chunks()).unwrap();
+                let sealer = key
+                    .chunk_sealer_with(
+                        bulla_sys::generation(),
+                        [7; 24],
+                        &record("a"),
+                        small_chunks(),
+                    )
+                    .unwrap();
                 let mut writer = sealer.into_writer(Vec::new());
                 plaintext(2 * C)
                     .chunks(write_size)

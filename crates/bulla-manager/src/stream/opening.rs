@@ -96,6 +96,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for OpenStream<R> {
             }
             if this.opener.is_ended() {
                 this.plaintext.zeroize();
+                this.given = 0;
                 break;
             }
             ready!(this.poll_open(cx))?;

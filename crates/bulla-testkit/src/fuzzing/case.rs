@@ -3,8 +3,7 @@
 use arbitrary::{Result, Unstructured};
 
 use crate::reference::header::{
-    KINDS, REFERENCED_CHUNKED, REFERENCED_ONE_SHOT, SELF_CONTAINED_CHUNKED,
-    SELF_CONTAINED_ONE_SHOT,
+    KINDS, REFERENCED_CHUNKED, REFERENCED_ONE_SHOT, SELF_CONTAINED_CHUNKED, SELF_CONTAINED_ONE_SHOT,
 };
 use crate::reference::{Class, Entry, Inputs, Keys, Opener, Pairs, Recipient, seal};
 
@@ -189,10 +188,10 @@ pub(super) fn entries(u: &mut Unstructured<'_>, min: usize) -> Result<Vec<Entry>
         let (mut kek_id, kek_version) = (text(u, 6)?, text(u, 3)?);
         let mut blob = text(u, 10)?;
         // Rare long ones, up to and over the limits.
-        if u.ratio(1, 16)? {
+        if u.int_in_range(0..=15_u8)? == 15 {
             kek_id.resize(u.int_in_range(500..=520)?, b'k');
         }
-        if u.ratio(1, 16)? {
+        if u.int_in_range(0..=15_u8)? == 15 {
             blob.resize(u.int_in_range(1015..=1030)?, b'b');
         }
         blob.push(at as u8);

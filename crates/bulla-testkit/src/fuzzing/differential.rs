@@ -15,8 +15,8 @@ pub fn differential(data: &[u8]) {
 
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let mut case = Case::take(u, &ALL)?;
-    // The longest plaintext that no other length stands for, byte by byte the fuzzer's.
     let piece_len = u.int_in_range(1..=5000)?;
+    // What is left chooses plaintext, or DEK and nonce, byte by byte.
     if case.chunk_log2 == 0 && u.arbitrary()? {
         case.plaintext = u.bytes(u.len())?.to_vec();
     } else {

@@ -63,7 +63,10 @@ async fn opened<K: KeyWrapper + KeyInspector>(kek: &K, generation: u64) {
 /// Argon2id does not run, whatever the file asks for; nothing is quoted.
 fn refused(text: &[u8], error: &KmsError) {
     let kind = error.kind();
-    assert!([KmsErrorKind::Misconfigured, KmsErrorKind::Unauthenticated].contains(&kind), "{error}");
+    assert!(
+        [KmsErrorKind::Misconfigured, KmsErrorKind::Unauthenticated].contains(&kind),
+        "{error}"
+    );
     assert_ne!(text, GENUINE);
     assert!(!format!("{error} {error:?}").is_empty());
 }
@@ -77,22 +80,26 @@ fn edited(data: &[u8]) -> Option<Vec<u8>> {
     Some(serde_json::to_vec(&file).unwrap())
 }
 
-fn edit(file: &mut Value, u: &mut Unstructured<'_>) -> Result<()> {
-    let mut at = file;
-    // Down to some value, and what becomes of it.
-    while u.ratio(3, 4)? {
-        at = match at {
-            Value::Object(map) if !map.is_empty() => {
-                let which = u.choose_index(map.len())?;
-                map.values_mut().nth(which).unwrap()
-            }
-            Value::Array(list) if !list.is_empty() => {
-                let which = u.choose_index(list.len())?;
-                &mut list[which]
-            }
-            _ => break,
-        };
+/// Changes some value in `at`, or `at` as a whole.
+fn edit(at: &mut Value, u: &mut Unstructured<'_>) -> Result<()> {
+    let inside = match at {
+        Value::Object(map) if u.ratio(3, 4)? => {
+            let which = u.choose_index(map.len().max(1))?;
+            map.values_mut().nth(which)
+        }
+        Value::Array(list) if u.ratio(3, 4)? => {
+            let which = u.choose_index(list.len().max(1))?;
+            list.get_mut(which)
+        }
+        _ => None,
+    };
+    match inside {
+        Some(inside) => edit(inside, u),
+        None => change(at, u),
     }
+}
+
+fn change(at: &mut Value, u: &mut Unstructured<'_>) -> Result<()> {
     match at {
         Value::String(text) => {
             let mut bytes = text.clone().into_bytes();

@@ -8,7 +8,11 @@ use crate::reference::header::KINDS;
 
 /// Up to four changes of `bytes`, which may cancel each other out. `block_len` is the length
 /// of a chunk with its tag.
-pub(super) fn envelope(u: &mut Unstructured<'_>, bytes: &mut Vec<u8>, block_len: usize) -> Result<()> {
+pub(super) fn envelope(
+    u: &mut Unstructured<'_>,
+    bytes: &mut Vec<u8>,
+    block_len: usize,
+) -> Result<()> {
     for _ in 0..u.int_in_range(0..=4)? {
         change(u, bytes, block_len)?;
     }

@@ -75,8 +75,7 @@ fn open<'a>(
         return key.open_range_with(source, total_len, &context, real::codec(ask.codec));
     }
     let bytes = source.bytes;
-    let (key, head_len) =
-        real::unwrapped(library, ask, keks, bytes).map_err(io::Error::other)?;
+    let (key, head_len) = real::unwrapped(library, ask, keks, bytes).map_err(io::Error::other)?;
     let chunk_log2 = key.head().header().chunk_log2.unwrap();
     let layout =
         StreamLayout::new(head_len as u64, chunk_log2, total_len).map_err(OpenError::from)?;

@@ -4,15 +4,13 @@
 use std::io::{self, Read};
 
 use bulla_core::{
-    ChunkOpener, Codec, DataKey, DekVersion, Envelope, EnvelopeKey, ErrorClass, Head, KeyOptions, Kind, Library,
-    OpenError, OpenReader, RecordContext, ScopeContext, SealError, StreamOptions, Suite,
-    UnwrappedKey, Wrap, Wraps, hazmat,
+    ChunkOpener, Codec, DataKey, DekVersion, Envelope, EnvelopeKey, ErrorClass, Head, KeyOptions,
+    Kind, Library, OpenError, OpenReader, RecordContext, ScopeContext, SealError, StreamOptions,
+    Suite, UnwrappedKey, Wrap, Wraps, hazmat,
 };
 
 use super::case::{Ask, Case, Keks};
-use crate::reference::header::{
-    REFERENCED_CHUNKED, REFERENCED_ONE_SHOT, SELF_CONTAINED_ONE_SHOT,
-};
+use crate::reference::header::{REFERENCED_CHUNKED, REFERENCED_ONE_SHOT, SELF_CONTAINED_ONE_SHOT};
 use crate::reference::{Class, Entry, Header, Pairs};
 
 /// The class of the specification's name.

@@ -58,8 +58,11 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
 fn made(entries: &[Entry]) {
     let Ok(wraps) = Wraps::new(entries.iter().map(real::wrap)) else { return };
     assert_eq!(wraps.generation(), 0);
-    let triples: Vec<_> =
-        wraps.entries().iter().map(|wrap| (wrap.backend, &*wrap.kek_id, &*wrap.kek_version)).collect();
+    let triples: Vec<_> = wraps
+        .entries()
+        .iter()
+        .map(|wrap| (wrap.backend, &*wrap.kek_id, &*wrap.kek_version))
+        .collect();
     let mut sorted: Vec<_> = entries.iter().map(Entry::triple).collect();
     sorted.sort_unstable();
     assert_eq!(triples, sorted);

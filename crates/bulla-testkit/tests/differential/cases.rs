@@ -91,6 +91,8 @@ pub(crate) fn good_sealings() -> impl Strategy<Value = Sealing> {
 pub(crate) fn opener(sealing: &Sealing, envelope: Vec<u8>, operation: Operation) -> Vector {
     let Sealing { kind, version, inputs, entries, .. } = sealing;
     let ctx_scope = context::ctx_scope(&inputs.scope).unwrap();
+    // With a self-contained envelope, the DEK of a lineage that is asked to open it as well.
+    let version = (*version).max(1);
     let mut vector = Vector {
         operation,
         kinds: vec![*kind],
@@ -99,8 +101,8 @@ pub(crate) fn opener(sealing: &Sealing, envelope: Vec<u8>, operation: Operation)
         scope: inputs.scope.clone(),
         record: inputs.record.clone(),
         deks: vec![StoredDek {
-            version: *version,
-            key_id: derive::key_id(&inputs.dek, *version, &ctx_scope).to_vec(),
+            version,
+            key_id: derive::key_id(&inputs.dek, version, &ctx_scope).to_vec(),
             dek: inputs.dek.to_vec(),
         }],
         envelope: envelope.into(),

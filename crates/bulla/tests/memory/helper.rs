@@ -7,16 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulla::backend::{
-    DataKey, DekQuery, KekId, KekVersion, KeyStore as _, KeyWrapper as _, UnwrapRequest,
-    WrapRequest, WrappedKey,
-};
+use bulla::backend::{DekQuery, KeyStore as _, KeyWrapper as _, UnwrapRequest, WrapRequest};
 use bulla::local::{LocalKek, Unlock};
 use bulla::sqlite::SqliteKeyStore;
-use bulla::{KeyOptions, Library, Manager, NonceMode, Policy, Profile, RecordContext, ScopeId, Suite};
+use bulla::{
+    KeyOptions, Library, Manager, NonceMode, Policy, Profile, RecordContext, ScopeId, Suite,
+};
 use bulla_core::{
-    ChunkOpener, ChunkSealer, Codec, DekVersion, Envelope, EnvelopeKey, ScopeContext, SealWriter,
-    SingleUseKey, StreamOptions, UnwrappedKey, Wrap, Wraps,
+    ChunkOpener, ChunkSealer, Codec, Envelope, EnvelopeKey, ScopeContext, SealWriter, SingleUseKey,
+    StreamOptions, UnwrappedKey, Wrap, Wraps,
 };
 use data_encoding::HEXLOWER;
 
@@ -110,6 +109,7 @@ impl Helper {
 
     async fn obey(&mut self, words: &[&str]) -> String {
         match words {
+            ["hello"] => String::new(),
             ["use", tenant] => self.use_scope(tenant).await,
             ["rotate", tenant] => {
                 let scope = self.manager().scope(tenant, "memory").unwrap();
@@ -181,7 +181,9 @@ impl Helper {
     fn to_open(&self) -> Vec<(String, Vec<u8>)> {
         let text = fs::read_to_string(self.directory.join(TO_OPEN)).unwrap();
         let lines = text.lines().map(|line| line.split_once(' ').unwrap());
-        lines.map(|(tenant, hex)| (tenant.into(), HEXLOWER.decode(hex.as_bytes()).unwrap())).collect()
+        lines
+            .map(|(tenant, hex)| (tenant.into(), HEXLOWER.decode(hex.as_bytes()).unwrap()))
+            .collect()
     }
 
     fn note(&self, sealed: &[Vec<u8>]) -> String {

@@ -75,8 +75,14 @@ fn add_mac_key(secrets: &mut Secrets, name: &str, key: &[u8; 32]) {
         secrets.add(format!("{name}, {pad}"), &block[..32]);
         secrets.add(format!("{name}, {pad}, in words"), in_words(&block[..32]));
         let mut state = [
-            0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c,
-            0x1f83_d9ab, 0x5be0_cd19,
+            0x6a09_e667,
+            0xbb67_ae85,
+            0x3c6e_f372,
+            0xa54f_f53a,
+            0x510e_527f,
+            0x9b05_688c,
+            0x1f83_d9ab,
+            0x5be0_cd19,
         ];
         compress256(&mut state, &[block]);
         secrets.add(format!("{name}, state after {pad}"), state.map(u32::to_ne_bytes).concat());

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,12 +24,15 @@ use super::search::{Found, Secrets};
 pub(crate) const MADE_HERE: [&str; 2] = ["here-1", "here-2"];
 
 const SUITES: [u8; 2] = [1, 2];
+/// How long what is being worked with may take to go.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// When it is in the environment, the tests stop wherever they have found nothing.
+const PAUSE: &str = "BULLA_MEMORY_TEST_PAUSE";
 
 pub(crate) struct Observer {
     directory: tempfile::TempDir,
-    /// `None` is a marker in the names of secrets only while it is being built.
+    /// The same key file and store; its manager is closed.
     embedded: Embedded,
-    /// The helper.
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -64,7 +66,9 @@ impl Observer {
             .unwrap();
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { directory, embedded, child, input, output }
+        let mut observer = Self { directory, embedded, child, input, output };
+        observer.tell("hello");
+        observer
     }
 
     /// Has the helper obey; returns its answer. Then it waits for the next command.
@@ -88,19 +92,25 @@ impl Observer {
     /// goes, what was left behind stays.
     pub(crate) fn finds_nothing(&self, secrets: &Secrets, when: &str) {
         let start = Instant::now();
-        loop {
-            let found = self.search(secrets);
-            if found.is_empty() {
-                return;
-            }
-            if start.elapsed() > Duration::from_secs(4) {
-                if std::env::var_os("BULLA_MEMORY_TEST_HOLD").is_some() {
-                    eprintln!("{when}: {found:?} pid {}", self.child.id());
-                    std::thread::sleep(Duration::from_secs(3600));
-                }
-                panic!("{when}, there is {found:?}");
-            }
+        let mut found = self.search(secrets);
+        while !found.is_empty() && start.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(50));
+            found = self.search(secrets);
+        }
+        self.pause(secrets, when);
+        assert!(found.is_empty(), "{when}, there is {found:?}");
+    }
+
+    /// Lets somebody look for himself, if the environment says so.
+    fn pause(&self, secrets: &Secrets, when: &str) {
+        if std::env::var_os(PAUSE).is_some() {
+            let file = self.directory.path().join("secrets");
+            fs::write(&file, secrets.to_text()).unwrap();
+            let (helper, file) = (self.child.id(), file.display().to_string());
+            eprintln!("{when}: the helper is {helper}; remove {file} to go on");
+            while fs::exists(&file).unwrap() {
+                std::thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 
@@ -163,7 +173,8 @@ impl Observer {
         let text = fs::read(self.directory.path().join(helper::KEK)).unwrap();
         let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let id = file["id"].as_str().unwrap();
-        let context = |purpose: &str| ScopeContext::new([("purpose", purpose), ("file", id)]).unwrap();
+        let context =
+            |purpose: &str| ScopeContext::new([("purpose", purpose), ("file", id)]).unwrap();
 
         let unlock_key = DataKey::init_with(|out| *out = unlock);
         let key_id = unlock_key.id(DekVersion::FIRST, &context("bulla-local-key-file")).unwrap();
@@ -172,7 +183,8 @@ impl Observer {
         let material = BASE64.decode(material.as_bytes()).unwrap();
         let mut secrets = known.secrets(&[1]);
         secrets.extend(known.of_envelope(&material, &[]));
-        secrets.add("unlock key: MAC key", derive::hmac_sha256(&unlock, b"bulla-local.v1/mac\0\x01"));
+        secrets
+            .add("unlock key: MAC key", derive::hmac_sha256(&unlock, b"bulla-local.v1/mac\0\x01"));
 
         let options = bulla::KeyOptions::default();
         let record = RecordContext::new([("file", id), ("version", "1")]).unwrap();
@@ -198,9 +210,8 @@ impl Observer {
 
     /// What the helper has sealed, and what it was given to open.
     fn envelopes(&self) -> Vec<Vec<u8>> {
-        let read = |name: &str| {
-            fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
-        };
+        let read =
+            |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         let (sealed, to_open) = (read(SEALED), read(TO_OPEN));
         let to_open = to_open.lines().map(|line| line.split_once(' ').unwrap().1);
         sealed.lines().chain(to_open).map(|hex| HEXLOWER.decode(hex.as_bytes()).unwrap()).collect()
@@ -218,10 +229,6 @@ impl Observer {
 
     pub(crate) fn embedded(&self) -> &Embedded {
         &self.embedded
-    }
-
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
+use data_encoding::HEXLOWER;
+
 /// A piece of a secret that is as long as this is found, wherever it begins, in the
 /// secret and in memory.
 pub(crate) const PIECE: usize = 16;
@@ -33,6 +35,12 @@ impl Secrets {
     /// Those of which the name begins with `prefix`.
     pub(crate) fn of(&self, prefix: &str) -> Self {
         Self(self.0.iter().filter(|(name, _)| name.starts_with(prefix)).cloned().collect())
+    }
+
+    /// One line each: hexadecimal and name.
+    pub(crate) fn to_text(&self) -> String {
+        let lines = self.0.iter();
+        lines.map(|(name, bytes)| format!("{} {name}\n", HEXLOWER.encode(bytes))).collect()
     }
 
     pub(crate) fn without(&self, part: &str) -> Self {
@@ -161,14 +169,9 @@ struct Region {
 
 impl Region {
     fn at(&self, place: usize) -> String {
-        format!(
-            "{:#x}, {:#x} before the end of {:x}-{:x} {}",
-            self.start + place,
-            self.end - self.start - place,
-            self.start,
-            self.end,
-            self.name
-        )
+        let Self { start, end, name } = self;
+        let (at, left) = (start + place, end - start - place);
+        format!("{at:#x}, {left:#x} before the end of {start:x}-{end:x} {name}")
     }
 }
 
@@ -190,19 +193,4 @@ fn region(line: &str) -> Option<Region> {
     }
     let parse = |hex| usize::from_str_radix(hex, 16).ok();
     Some(Region { start: parse(start)?, end: parse(end)?, name })
-}
-// SCRATCH
-impl Secrets {
-    pub(crate) fn search_bytes(&self, bytes: &[u8]) -> BTreeMap<String, (usize, usize, usize)> {
-        let mut found = BTreeMap::new();
-        for (name, secret) in &self.0 {
-            for piece in secret.windows(PIECE) {
-                for (at, _) in bytes.windows(PIECE).enumerate().filter(|(_, w)| *w == piece) {
-                    let e = found.entry(name.clone()).or_insert((0, usize::MAX, 0));
-                    e.0 += 1; e.1 = e.1.min(bytes.len() - at); e.2 = e.2.max(bytes.len() - at);
-                }
-            }
-        }
-        found
-    }
 }

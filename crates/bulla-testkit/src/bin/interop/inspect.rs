@@ -1,6 +1,6 @@
 //! `interop inspect`.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use bulla_core::{Envelope, Head, HeaderError, Kind, StreamLayout, Wrap};
 use data_encoding::HEXLOWER;
@@ -128,8 +128,10 @@ fn document(
         payload_len,
         envelope_len,
         chunks: layout.map(|layout| layout.chunks()),
-        plaintext_len: layout
-            .map_or_else(|| payload_len.saturating_sub(16), |layout| layout.claimed_plaintext_len()),
+        plaintext_len: layout.map_or_else(
+            || payload_len.saturating_sub(16),
+            |layout| layout.claimed_plaintext_len(),
+        ),
     }
 }
 

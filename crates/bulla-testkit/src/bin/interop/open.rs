@@ -26,7 +26,9 @@ pub(crate) fn run(args: &Open) -> Result<(), Failure> {
     let codec = args.keys.codec;
 
     let file = match &args.file {
-        Some(path) => Some(File::open(path).map_err(|error| Failure::Io("opening the file", error))?),
+        Some(path) => {
+            Some(File::open(path).map_err(|error| Failure::Io("opening the file", error))?)
+        }
         None => None,
     };
     match (file, &args.range, args.keys.kind) {
@@ -101,7 +103,8 @@ fn open_range(
         file.read_exact(buf)
     };
     let opened = key.open_range_with(source, total_len, record, codec);
-    let plaintext = opened.and_then(|mut reader| reader.read_range(range)).map_err(Failure::input)?;
+    let plaintext =
+        opened.and_then(|mut reader| reader.read_range(range)).map_err(Failure::input)?;
     write(&plaintext)?;
     Ok(chunks.get())
 }

@@ -1,6 +1,6 @@
 //! Referenced envelopes: a store has the DEKs, and [`EnvelopeKey`] opens.
 
-use bulla_core::{DekVersion, EnvelopeKey, Header, StreamLayout};
+use bulla_core::{DekVersion, EnvelopeKey, Header, Kind, StreamLayout};
 
 use super::streams::{self, Pieces};
 use super::{Call, data_key};
@@ -82,7 +82,9 @@ impl Call<'_> {
     }
 
     /// Opens with the key that was found; and if none was, for whatever reason, asks one at
-    /// hand to open the envelope all the same: it must refuse by the same class.
+    /// hand to open the envelope all the same: it must refuse by the same class. (But for a
+    /// malformed wraps section: a stream is begun with its first 100 bytes, which need not
+    /// hold all of it, so that a self-contained envelope is refused for its kind.)
     fn by_every_key(
         &self,
         found: Result<EnvelopeKey, Refusal>,
@@ -95,6 +97,11 @@ impl Call<'_> {
         for key in self.vector.deks.iter().filter_map(|stored| self.derive(stored)) {
             match open(&key?) {
                 Err(other) if other.class() == refusal.class() => {}
+                Err(other)
+                    if self.kind == Kind::ReferencedChunked
+                        && self.vector.envelope.byte(4).is_some_and(|kind| kind & 0x10 != 0)
+                        && refusal.class() == Some(Class::Malformed)
+                        && other.class() == Some(Class::NotAccepted) => {}
                 other => {
                     let text = format!("before a key: {refusal}; with a key: {other:?}");
                     return Err(super::unexpected(text));
