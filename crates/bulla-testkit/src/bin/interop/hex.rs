@@ -23,11 +23,6 @@ pub(crate) fn key(
     let dek: [u8; DataKey::LEN] = array("--dek", &keys.dek)?;
     let scope = pairs("--scope", &keys.scope, &keys.scope_hex)?;
     let record = pairs("--context", &keys.context, &keys.context_hex)?;
-    if scope.is_empty() && record.is_empty() {
-        return Err(Failure::Usage(
-            "give a --scope or a --context: without both, nothing binds the envelope".into(),
-        ));
-    }
     let version = DekVersion::new(keys.version)
         .ok_or_else(|| Failure::Usage("--version is 1 and up".into()))?;
     let (scope, record) = (ScopeContext::new(scope)?, RecordContext::new(record)?);
