@@ -154,6 +154,10 @@ impl DerivedKeys {
         open: impl FnOnce(&AeadKey) -> Result<T, E>,
     ) -> Result<T, E> {
         let place = &self.openers[usize::from(prefix[0]) % OPENERS];
+        let generation = bulla_sys::generation();
+        if self.generation.load(Ordering::Relaxed) != generation {
+            self.forget_copies(generation);
+        }
         if let Some(kept) = &*place.load()
             && kept.prefix == *prefix
         {
@@ -178,7 +182,7 @@ impl DerivedKeys {
     fn start_epoch(&self, shard: &ArcSwapOption<Epoch>, generation: u64) -> Result<(), KeyError> {
         self.forget_copies(generation);
         let before = shard.load();
-        if before.as_ref().is_some_and(|epoch| epoch.has_room(generation)) {
+        if before.as_ref().is_some_and(|epoch| epoch.generation == generation && epoch.has_room()) {
             return Ok(());
         }
         let derived = Arc::new(self.derive(random()?)?);
@@ -210,8 +214,8 @@ impl DerivedKeys {
     #[cold]
     fn forget_copies(&self, generation: u64) {
         //= spec 9.3
-        //# A sealer with epochs MUST detect forks and MUST, in the child, destroy every epoch and
-        //# every message key kept for opening before anything is sealed.
+        //# A sealer with epochs MUST detect forks, and in the child it MUST NOT use an epoch or a
+        //# message key of the parent's, and MUST destroy those of a DEK before it seals under it.
         if self.generation.swap(generation, Ordering::Relaxed) != generation {
             self.shards.iter().for_each(|shard| shard.store(None));
             self.openers.iter().for_each(|opener| opener.store(None));
@@ -220,10 +224,10 @@ impl DerivedKeys {
 }
 
 impl Epoch {
-    /// `used` holds the blocks in its low bits and the records above them. Refused
-    /// reservations are counted too: a thread refused by one epoch never asks it
-    /// again, so at most one of at most 2^26 + 2^9 blocks per thread is added after
-    /// the limit, and 2^10 times that much room is left above it.
+    /// `used` holds the blocks in its low bits and the records above them. An epoch that
+    /// is full is not added to any more, however often it is asked; until it is full,
+    /// each thread adds at most one record, of at most 2^26 + 2^9 blocks, that is
+    /// refused. 2^10 times that much room is left above the limits.
     const RECORDS_SHIFT: u32 = 40;
     const BLOCKS_MASK: u64 = (1 << Self::RECORDS_SHIFT) - 1;
 
@@ -231,6 +235,9 @@ impl Epoch {
     /// index is handed out once: every reservation adds at least one record.
     #[inline]
     fn reserve(&self, blocks: u64) -> Option<u64> {
+        if !self.has_room() {
+            return None;
+        }
         let before = self.used.fetch_add((1 << Self::RECORDS_SHIFT) + blocks, Ordering::Relaxed);
         let index = before >> Self::RECORDS_SHIFT;
         let blocks_after = (before & Self::BLOCKS_MASK) + blocks;
@@ -238,10 +245,10 @@ impl Epoch {
     }
 
     /// Whether the smallest record would still be admitted.
-    fn has_room(&self, generation: u64) -> bool {
+    #[inline]
+    fn has_room(&self) -> bool {
         let used = self.used.load(Ordering::Relaxed);
-        self.generation == generation
-            && used >> Self::RECORDS_SHIFT < EPOCH_RECORDS_MAX
+        used >> Self::RECORDS_SHIFT < EPOCH_RECORDS_MAX
             && used & Self::BLOCKS_MASK < EPOCH_BLOCKS_MAX
     }
 
@@ -335,6 +342,21 @@ mod tests {
         assert_eq!(prefixes[1], prefixes[15]);
         assert_ne!(prefixes[15], prefixes[16]);
         assert_ne!(prefixes[0], prefixes[1]);
+    }
+
+    /// A generator that fails for ever must not wear the counts out: they would start
+    /// anew, and with them the nonces.
+    #[test]
+    fn an_epoch_that_is_full_stays_full_however_often_it_is_asked() {
+        let keys = keys(NonceMode::Epoch);
+        let derived = Arc::new(keys.derive([0; 12]).unwrap());
+        let used = AtomicU64::new(0);
+        let epoch = Epoch { derived, start: 0, used, generation: 1 };
+        assert_eq!((0..EPOCH_RECORDS_MAX).filter_map(|_| epoch.reserve(1)).count(), 1 << 16);
+        assert!((0..1 << 24).all(|_| epoch.reserve(1).is_none()));
+        let by_blocks = Epoch { used: AtomicU64::new(0), ..epoch };
+        let largest = (1 << 26) + 2;
+        assert_eq!((0..1 << 15).filter_map(|_| by_blocks.reserve(largest)).count(), 15);
     }
 
     #[test]

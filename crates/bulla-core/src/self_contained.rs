@@ -46,7 +46,7 @@ use crate::{
 /// envelope.head().accept(Kind::SelfContainedOneShot, Codec::RAW, Default::default())?;
 /// // The KMS would unwrap it.
 /// let dek = bulla_core::DataKey::init_with(|bytes| bytes.copy_from_slice(&blob));
-/// let key = UnwrappedKey::check(dek, envelope.head(), &scope, KeyOptions::default())?;
+/// let key = UnwrappedKey::check(dek, envelope.head(), Codec::RAW, &scope, KeyOptions::default())?;
 /// assert_eq!(key.open(envelope.payload(), &context)?, b"report");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -186,24 +186,24 @@ pub struct UnwrappedKey {
 }
 
 impl UnwrappedKey {
-    /// Checks `dek` against the envelope that starts with `head`: the key id that `dek`
-    /// has in `scope`, then the MAC over header and wraps.
+    /// Checks `dek` against the envelope that starts with `head`, whose plaintext is in
+    /// `codec`: the key id that `dek` has in `scope`, then the MAC over header and wraps.
+    /// Who replaces wraps and does not open passes the codec of the header.
     ///
     /// # Errors
     /// [`OpenError::WrongKey`] for another DEK or scope; [`OpenError::Authentication`]
     /// if header or wraps were changed; [`OpenError::WrongKind`] if the envelope is
-    /// referenced; [`OpenError::SuiteNotAllowed`].
+    /// referenced; [`OpenError::SuiteNotAllowed`]; [`OpenError::WrongCodec`].
     pub fn check(
         dek: DataKey,
         head: &Head,
+        codec: Codec,
         scope: &ScopeContext,
         options: KeyOptions,
     ) -> Result<Self, OpenError> {
         let header = head.header();
         let (section, mac) = head.section().ok_or(OpenError::WrongKind(header.kind))?;
-        if !options.accepted.contains(header.suite) {
-            return Err(OpenError::SuiteNotAllowed(header.suite));
-        }
+        head.accept(header.kind, codec, options.accepted)?;
         if dek.single_use_id(scope)? != header.key_id {
             return Err(OpenError::WrongKey(header.key_id));
         }
@@ -225,8 +225,7 @@ impl UnwrappedKey {
     }
 
     /// Opens a one-shot `payload`, as [`Envelope::payload`](crate::Envelope::payload)
-    /// returns it. The codec is the one in the header: compare it with
-    /// [`Head::accept`] before.
+    /// returns it.
     ///
     /// # Errors
     /// [`OpenError`]; no plaintext is released then.

@@ -95,7 +95,8 @@ impl EnvelopeKey {
     }
 }
 
-/// Codec 2: one JSON text (RFC 8259), by `serde_json`.
+/// Codec 2: one JSON text (RFC 8259), by `serde_json`. JSON has no infinity and no NaN:
+/// both are written as `null`, and do not come back.
 #[cfg(feature = "json")]
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
@@ -115,7 +116,10 @@ impl ValueCodec for Json {
 }
 
 /// Codec 1: bincode 2 with `config::standard()`, by `bincode`. Compact; not
-/// self-describing: a type that changes does not read what it wrote before.
+/// self-describing: a type that changes does not read what it wrote before. Memory is
+/// bounded in proportion to the plaintext; time is not for sequences of elements of no
+/// size, such as `Vec<()>`, nor is the depth of types that contain themselves. Do not open
+/// such types from strangers, whose self-contained envelopes are authentic, too.
 #[cfg(feature = "bincode")]
 #[derive(Debug, Clone, Copy)]
 pub struct Bincode;

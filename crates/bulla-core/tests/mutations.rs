@@ -247,7 +247,8 @@ impl Sample {
             other_key = derived.unwrap();
             key = &other_key;
         }
-        let check = || UnwrappedKey::check(copy(&self.dek), parsed.head(), scope, self.options);
+        let (head, options) = (parsed.head(), self.options);
+        let check = || UnwrappedKey::check(copy(&self.dek), head, codec, scope, options);
         match parsed.header().kind {
             Kind::ReferencedOneShot => {
                 key.open_as(codec, envelope, record).map_err(|error| text(&error))

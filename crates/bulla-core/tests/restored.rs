@@ -192,7 +192,8 @@ fn what_opens_goes_on() {
     let travelling = single_use.seal(&wraps(), Codec::RAW, b"payload", &record()).unwrap();
     let travelling = Envelope::parse(&travelling).unwrap();
     let unwrapped =
-        UnwrappedKey::check(dek, travelling.head(), &scope(), KeyOptions::default()).unwrap();
+        UnwrappedKey::check(dek, travelling.head(), Codec::RAW, &scope(), KeyOptions::default())
+            .unwrap();
 
     let mut reader = key.open_reader(&stream[..], &record(), Codec::RAW).unwrap();
     reader.read_exact(&mut [0; 100]).unwrap();

@@ -265,10 +265,6 @@ impl<'de> Deserialize<'de> for FileId {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Bytes<const N: usize>(pub(crate) [u8; N]);
 
-impl<const N: usize> Bytes<N> {
-    pub(crate) const LEN: usize = N;
-}
-
 impl<const N: usize> Default for Bytes<N> {
     fn default() -> Self {
         Self([0; N])

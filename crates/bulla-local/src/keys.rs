@@ -14,7 +14,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::file::{Bytes, FileId, KeyFile, Mac, Method, Salt, Sealed, Version, VersionStatus};
+use crate::file::{Bytes, FileId, KeyFile, Method, Salt, Sealed, Version, VersionStatus};
 use crate::unlock::{Argon2Cost, Secret, Unlock};
 
 /// HKDF label of the MAC key. The labels of the envelope format start with
@@ -170,11 +170,13 @@ impl UnlockKey {
     }
 
     fn hmac(&self) -> Result<Hmac<Sha256>, Failure> {
-        let mut key = Zeroizing::new([0; Mac::LEN]);
-        // No Extract: the unlock key is 32 uniform bytes (RFC 5869, section 3.3).
-        let hkdf = Hkdf::<Sha256>::from_prk(self.0.expose_secret()).map_err(|_| no_mac())?;
-        hkdf.expand(MAC_LABEL, &mut *key).map_err(|_| no_mac())?;
-        Hmac::new_from_slice(&*key).map_err(|_| no_mac())
+        // In here, what is left on the stack is wiped.
+        let key = DataKey::try_init_with(|out| {
+            // No Extract: the unlock key is 32 uniform bytes (RFC 5869, section 3.3).
+            let hkdf = Hkdf::<Sha256>::from_prk(self.0.expose_secret()).map_err(|_| no_mac())?;
+            hkdf.expand(MAC_LABEL, out).map_err(|_| no_mac())
+        })?;
+        Hmac::new_from_slice(key.expose_secret()).map_err(|_| no_mac())
     }
 }
 

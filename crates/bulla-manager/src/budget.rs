@@ -34,22 +34,26 @@ impl Budget {
     /// the safe side: admitted records and bytes never exceed the policy's.
     #[inline]
     pub(crate) fn take(&self, len: u64, policy: &Policy, now: Instant) -> Admission {
-        self.count(1, len, policy, now)
-    }
-
-    /// Takes `len` bytes more of a stream, which is one record and was taken as one.
-    pub(crate) fn take_bytes(&self, len: u64, policy: &Policy, now: Instant) -> Admission {
-        self.count(0, len, policy, now)
-    }
-
-    #[inline]
-    fn count(&self, records: u64, len: u64, policy: &Policy, now: Instant) -> Admission {
-        let records = self.records.fetch_add(records, Ordering::Relaxed).saturating_add(records);
+        let records = self.records.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let bytes = self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len);
         if records > policy.dek_records_max || bytes > policy.dek_bytes_max {
             return Admission::Refused;
         }
         let half = records > policy.dek_records_max / 2 || bytes > policy.dek_bytes_max / 2;
+        self.admit(half, now)
+    }
+
+    /// Takes `len` bytes more of a stream, which is one record and was taken as one.
+    pub(crate) fn take_bytes(&self, len: u64, policy: &Policy, now: Instant) -> Admission {
+        let bytes = self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len);
+        if bytes > policy.dek_bytes_max {
+            return Admission::Refused;
+        }
+        self.admit(bytes > policy.dek_bytes_max / 2, now)
+    }
+
+    #[inline]
+    fn admit(&self, half: bool, now: Instant) -> Admission {
         if half && self.stage(now) { Admission::AdmittedAndStage } else { Admission::Admitted }
     }
 
@@ -66,7 +70,7 @@ impl Budget {
 
     /// Whether anything was counted.
     pub(crate) fn is_touched(&self) -> bool {
-        self.records.load(Ordering::Relaxed) > 0
+        self.records.load(Ordering::Relaxed) > 0 || self.bytes.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -94,6 +98,19 @@ mod tests {
         let (budget, policy) = (Budget::default(), policy(100, 10));
         assert_eq!(budget.take(6, &policy, NOW), Admission::AdmittedAndStage);
         assert_eq!(budget.take(5, &policy, NOW), Admission::Refused);
+    }
+
+    #[test]
+    fn a_stream_is_one_record_and_pays_for_its_bytes() {
+        let (budget, policy) = (Budget::default(), policy(1, 10));
+        assert_ne!(budget.take(0, &policy, NOW), Admission::Refused);
+        assert_eq!(budget.take(0, &policy, NOW), Admission::Refused);
+        assert_ne!(
+            budget.take_bytes(10, &policy, NOW),
+            Admission::Refused,
+            "records are no matter"
+        );
+        assert_eq!(budget.take_bytes(1, &policy, NOW), Admission::Refused);
     }
 
     #[test]

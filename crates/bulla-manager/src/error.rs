@@ -128,8 +128,9 @@ pub enum Error {
     /// Reading or writing a stream failed.
     #[error("a stream could not be read or written: {0}")]
     Io(#[source] Arc<io::Error>),
-    /// A stream was open for sealing longer than the policy's `seal_lease`.
-    #[error("the stream was open for longer than the seal lease; seal it again, faster")]
+    /// A stream was open for sealing after the seal lease that it was begun under, or
+    /// after its DEK had become too old.
+    #[error("the stream has outlived its seal lease or its data key; seal it again")]
     StreamTooSlow,
     /// The DEK's budget ran out in the middle of a stream.
     #[error("the data key's budget was used up in the middle of the stream; seal it again")]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bulla_backend::{Kek, KekId, KekVersion, ScopeId, UnwrapRequest, WrapRequest, WrappedKey};
 use bulla_core::{
-    ChunkOpener, Codec, DataKey, Envelope, Head, HeaderError, KeyOptions, Kind, OpenError,
-    RecordContext, SingleUseKey, StreamOptions, UnwrappedKey, Wrap, Wraps,
+    ChunkOpener, Codec, DataKey, Envelope, EnvelopeKey, Head, HeaderError, KeyOptions, Kind,
+    OpenError, RecordContext, SingleUseKey, StreamOptions, UnwrappedKey, Wrap, Wraps,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -89,6 +89,7 @@ impl Recipients {
         plaintext: &[u8],
         context: &RecordContext,
     ) -> Result<Vec<u8>, Error> {
+        EnvelopeKey::sealed_len(plaintext.len())?;
         let (key, wraps) = self.new_key(scope).await?;
         Ok(key.seal(&wraps, Codec::RAW, plaintext, context)?)
     }
@@ -105,6 +106,7 @@ impl Recipients {
         context: &RecordContext,
         options: StreamOptions,
     ) -> Result<SealStream<W>, Error> {
+        options.check()?;
         let (key, wraps) = self.new_key(scope).await?;
         let sealer = key.chunk_sealer(&wraps, context, options)?;
         Ok(SealStream::new(sealer, Lease::unlimited(), writer))
@@ -140,6 +142,7 @@ impl Recipients {
         codec: Codec,
     ) -> Result<OpenStream<R>, Error> {
         let head = read_head(&mut reader).await?;
+        head.accept(Kind::SelfContainedChunked, codec, self.options.accepted)?;
         let commitment = read_up_to(&mut reader, ChunkOpener::COMMITMENT_LEN).await?;
         if commitment.len() < ChunkOpener::COMMITMENT_LEN {
             let (len, min) = (commitment.len(), ChunkOpener::COMMITMENT_LEN);
@@ -206,8 +209,8 @@ impl Recipients {
     ) -> Result<Vec<u8>, Error> {
         let head = Head::parse(head).map_err(OpenError::from)?;
         let header = head.header();
+        let present = head.wraps().ok_or(OpenError::WrongKind(header.kind))?;
         let key = self.unwrap(scope, &head, header.kind, header.codec).await?;
-        let present = key.head().wraps().ok_or(OpenError::WrongKind(header.kind))?;
         let mut entries: Vec<_> =
             present.entries().iter().filter(|wrap| keep(wrap)).cloned().collect();
         entries.extend(added.wrap(scope, key.data_key()).await?);
@@ -215,6 +218,8 @@ impl Recipients {
     }
 
     async fn new_key(&self, scope: &ScopeId) -> Result<(SingleUseKey, Wraps), Error> {
+        // What needs no KMS call to be refused is refused without one.
+        Wraps::new(self.keks.iter().map(|kek| wrap_by(kek.kek(), b"", vec![0])))?;
         let key = SingleUseKey::generate(scope.context(), self.options)?;
         let wraps = Wraps::new(self.wrap(scope, key.data_key()).await?)?;
         Ok((key, wraps))
@@ -233,8 +238,7 @@ impl Recipients {
                 return Err(Error::WrapNotVerified(kek.kek().clone()));
             }
             let version = wrapped.kek_version.label().unwrap_or_default().as_bytes();
-            let id = wrapped.kek.as_str().as_bytes();
-            wraps.push(Wrap::new(wrapped.kek.backend_number(), id, version, wrapped.blob));
+            wraps.push(wrap_by(&wrapped.kek, version, wrapped.blob));
         }
         Ok(wraps)
     }
@@ -257,16 +261,15 @@ impl Recipients {
         // Only keys of ours are asked, whatever the envelope names.
         for wrap in head.wraps().map(Wraps::entries).unwrap_or_default() {
             let Some(kek) = self.kek_of(wrap) else { continue };
-            let version = match str::from_utf8(&wrap.kek_version) {
-                Ok("") | Err(_) => KekVersion::Unknown,
-                Ok(version) => KekVersion::Parsed(version.into()),
-            };
+            // The version in the envelope is not authenticated yet.
+            let version = KekVersion::Unknown;
             let wrapped = WrappedKey::new(kek.kek().clone(), version, wrap.blob.to_vec());
             let request = UnwrapRequest::new(&wrapped, &context);
             match self.in_time(async { Ok(kek.unwrap_key(request).await?) }).await {
                 Ok(unwrapped) => {
                     let dek = unwrapped.data_key;
-                    return Ok(UnwrappedKey::check(dek, head, scope.context(), self.options)?);
+                    let (scope, options) = (scope.context(), self.options);
+                    return Ok(UnwrappedKey::check(dek, head, codec, scope, options)?);
                 }
                 Err(error) => failure = error,
             }
@@ -281,6 +284,10 @@ impl Recipients {
     async fn in_time<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         in_time(&SystemClock, self.timeout, call).await
     }
+}
+
+fn wrap_by(kek: &KekId, version: &[u8], blob: Vec<u8>) -> Wrap {
+    Wrap::new(kek.backend_number(), kek.as_str().as_bytes(), version, blob)
 }
 
 fn is_by(wrap: &Wrap, kek: &KekId) -> bool {

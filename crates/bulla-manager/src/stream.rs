@@ -18,8 +18,7 @@ use std::io;
 use std::ops::Range;
 
 use bulla_core::{
-    ChunkOpener, Codec, EnvelopeKey, Head, Header, HeaderError, Kind, OpenError, RecordContext,
-    StreamLayout, StreamOptions,
+    ChunkOpener, Codec, EnvelopeKey, Header, OpenError, RecordContext, StreamLayout, StreamOptions,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -36,7 +35,8 @@ impl Scope {
     ///
     /// The stream counts as one record, and its bytes count, towards the budget of the
     /// DEK that it was begun under. It goes on under that DEK when the scope is rotated,
-    /// for as long as the policy's `seal_lease`; it fails once the key is revoked.
+    /// until the seal lease ends that the process has now (the policy's `seal_lease`) or the
+    /// DEK is too old; it fails once the key is revoked.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -132,16 +132,9 @@ impl Scope {
         context: &RecordContext,
         codec: Codec,
     ) -> Result<(ChunkOpener, Named), Error> {
-        let parsed = Head::parse(head).map_err(OpenError::from)?;
-        if let Some(len) = head.len().checked_sub(Header::LEN)
-            && len < ChunkOpener::COMMITMENT_LEN
-        {
-            let min = ChunkOpener::COMMITMENT_LEN;
-            return Err(OpenError::from(HeaderError::PayloadTooShort { len, min }).into());
-        }
         let accepted = self.inner().key_options.accepted;
-        parsed.accept(Kind::ReferencedChunked, codec, accepted)?;
-        let named = Named { key_id: parsed.header().key_id, suite: parsed.header().suite };
+        let header = EnvelopeKey::stream_header_of(head, codec, accepted)?;
+        let named = Named { key_id: header.key_id, suite: header.suite };
         let (opener, _) =
             self.open_by(named, |keys| keys.chunk_opener(head, context, codec)).await?;
         Ok((opener, named))

@@ -14,7 +14,7 @@
 //! | `word` | the word in memory that a fork wipes | one dereference, one handler |
 //! | `memory` | secret bytes, in locked memory or on the heap | |
 //! | `slab` | slots of locked memory, handed out once each | yes |
-//! | `stack` | wiping the stack | |
+//! | `stack` | wiping the stack | one call |
 //! | `environment` | whether counting nonces is a good idea here | |
 //! | `testing` | forks that go unnoticed, for tests (feature `testing`) | |
 //! | `os` | the system calls, one module per kind of system | yes |

@@ -1,4 +1,6 @@
-//! Wiping what calls have left on the stack.
+//! Wiping what calls have left on the stack, and in vector registers: when a value that
+//! is not initialised is copied, what happens to be in a register goes to the stack.
+#![allow(unsafe_code, reason = "calls what needs a feature of the processor")]
 
 use std::hint::black_box;
 
@@ -29,10 +31,11 @@ const WIPED_BYTES: usize = 16 * 1024;
 /// ```
 ///
 /// # Limits
-/// The caller's own frame is not touched, nor are registers, and what the system
-/// saved of them on a signal's own stack. Frames deeper than 16 KiB below the caller
-/// are missed, and so is what was inlined into the caller. The thread needs that much
-/// stack left, and about half a microsecond; unoptimised builds take longer.
+/// The caller's own frame is not touched, nor are registers (but for the vector registers
+/// of x86-64), and what the system saved of them on a signal's own stack. Frames deeper
+/// than 16 KiB below the caller are missed, and so is what was inlined into the caller.
+/// The thread needs that much stack left, and about half a microsecond; unoptimised
+/// builds take longer.
 #[inline(never)]
 pub fn wipe_stack() {
     // Words: byte by byte, volatile writes would take eight times as long.
@@ -40,6 +43,7 @@ pub fn wipe_stack() {
     // The array's address escapes, so it has to be there; the writes are volatile, so
     // they have to happen.
     black_box(&mut below).zeroize();
+    clear_vector_registers();
 }
 
 /// Overwrites `BYTES` of the stack below the caller with zeros: as [`wipe_stack`], with
@@ -50,4 +54,21 @@ pub fn wipe_stack() {
 #[inline(never)]
 pub fn brush_stack<const BYTES: usize>() {
     black_box(&mut [0_u8; BYTES]);
+    clear_vector_registers();
 }
+
+/// The lower 16 of them, which are all that code for every x86-64 knows of.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn clear_vector_registers() {
+    #[target_feature(enable = "avx")]
+    fn clear() {
+        std::arch::x86_64::_mm256_zeroall();
+    }
+    if std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX.
+        unsafe { clear() };
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn clear_vector_registers() {}

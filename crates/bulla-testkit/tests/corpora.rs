@@ -17,10 +17,10 @@ fn fuzz() -> PathBuf {
 /// Runs `target` over its corpus, and over no bytes at all.
 fn replay(name: &str, target: impl Fn(&[u8])) {
     target(&[]);
-    let mut inputs: Vec<_> = fs::read_dir(fuzz().join("corpus").join(name))
-        .unwrap_or_else(|error| panic!("target `{name}` has no corpus: {error}"))
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let corpus = fuzz().join("corpus").join(name);
+    assert!(corpus.is_dir(), "target `{name}` has no corpus in {}", corpus.display());
+    let mut inputs: Vec<_> =
+        fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.sort();
     assert!(!inputs.is_empty(), "the corpus of target `{name}` is empty");
     for input in inputs {

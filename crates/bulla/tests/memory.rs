@@ -29,7 +29,13 @@
 //! That prints what was found, by the first 16 bytes. A core dump has less in it than the
 //! memory: `bulla_sys::LockedBytes` keeps the unlock key and DEKs out of it.
 #![cfg(target_os = "linux")]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 #[path = "memory/aes.rs"]
 mod aes;

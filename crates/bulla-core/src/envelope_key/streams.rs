@@ -10,7 +10,7 @@ use crate::stream::{
     ChunkOpener, ChunkSealer, FetchAt, OpenReader, RangeReader, SealWriter, SeekSource,
     StreamLayout, StreamOptions, check_chunk_log2,
 };
-use crate::{Codec, Header, Kind, nonce};
+use crate::{Codec, Header, Kind, Suites, nonce};
 
 impl EnvelopeKey {
     /// Begins a stream, to be sealed chunk by chunk.
@@ -54,12 +54,10 @@ impl EnvelopeKey {
         context: &RecordContext,
         codec: Codec,
     ) -> Result<ChunkOpener, OpenError> {
-        let header = Header::parse(head)?;
+        let header = Self::stream_header_of(head, codec, self.accepted)?;
         let (bytes, rest) = head
             .split_first_chunk::<{ Header::LEN }>()
             .ok_or(HeaderError::TooShort { len: head.len() })?;
-        check_payload_len(header.kind, rest.len())?;
-        accept(&header, Kind::ReferencedChunked, codec, self.accepted)?;
         let commitment = rest.first_chunk().ok_or(OpenError::Authentication)?;
         let (Some(chunk_log2), Some(keys)) = (header.chunk_log2, self.keys(header.suite)) else {
             return Err(OpenError::SuiteNotAllowed(header.suite));
@@ -69,6 +67,24 @@ impl EnvelopeKey {
         }
         let keys = keys.stream(self.library, bytes, context)?;
         ChunkOpener::new(keys, chunk_log2, commitment)
+    }
+
+    /// The header of the stream that starts with `head`, which is as long as
+    /// [`STREAM_HEAD_LEN`](Self::STREAM_HEAD_LEN) or the whole envelope, if everything that
+    /// can be said without a key speaks for opening it as `codec`: ask this before you fetch
+    /// the key that it names.
+    ///
+    /// # Errors
+    /// As [`header_of`](Self::header_of).
+    pub fn stream_header_of(
+        head: &[u8],
+        codec: Codec,
+        accepted: Suites,
+    ) -> Result<Header, OpenError> {
+        let header = Header::parse(head)?;
+        check_payload_len(header.kind, head.len() - Header::LEN)?;
+        accept(&header, Kind::ReferencedChunked, codec, accepted)?;
+        Ok(header)
     }
 
     /// Bytes in front of the chunks of a referenced stream: header 68, commitment 32.

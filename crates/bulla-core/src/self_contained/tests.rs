@@ -62,7 +62,7 @@ fn check(
     scope: &ScopeContext,
     options: KeyOptions,
 ) -> Result<UnwrappedKey, OpenError> {
-    UnwrappedKey::check(copy(dek), &Head::parse(envelope)?, scope, options)
+    UnwrappedKey::check(copy(dek), &Head::parse(envelope)?, Codec::RAW, scope, options)
 }
 
 /// Opens an envelope of either kind, as section 8.1 orders the checks.

@@ -60,6 +60,14 @@ impl StreamOptions {
         self.codec = codec;
         self
     }
+
+    /// Checks what sealing would refuse, before anything is made for it.
+    ///
+    /// # Errors
+    /// [`SealError::ChunkSize`].
+    pub fn check(&self) -> Result<(), SealError> {
+        check_chunk_log2(self.chunk_log2)
+    }
 }
 
 impl Default for StreamOptions {

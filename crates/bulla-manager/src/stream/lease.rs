@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bulla_backend::Instant;
 use bulla_core::KeyId;
 
-use crate::budget::Admission;
+use crate::budget::{Admission, Budget};
 use crate::slot::Slot;
 use crate::{Error, Scope};
 
@@ -21,9 +22,16 @@ struct Held {
     scope: Scope,
     key_id: KeyId,
     slot: Option<Arc<Slot>>,
-    /// Until when it may seal; `None` if it opens.
-    seals_until: Option<Instant>,
+    /// What it may seal; `None` if it opens.
+    sealing: Option<Sealing>,
     loading: Option<Loading>,
+}
+
+struct Sealing {
+    /// When the lease ends that the process had when the stream was begun.
+    until: Instant,
+    /// Held here: the counts must outlive the slot.
+    budget: Arc<Budget>,
 }
 
 type Loading = Pin<Box<dyn Future<Output = Result<Arc<Slot>, Error>> + Send>>;
@@ -36,16 +44,19 @@ impl Lease {
 
     pub(crate) fn to_open(scope: &Scope, key_id: KeyId) -> Self {
         let (slot, scope) = (scope.slot(&key_id), scope.clone());
-        Self(Some(Held { scope, key_id, slot, seals_until: None, loading: None }))
+        Self(Some(Held { scope, key_id, slot, sealing: None, loading: None }))
     }
 
-    /// A process that seals under a DEK which has a successor is waited for by whoever
-    /// retires the DEK, for the length of the seal lease: no stream may last longer.
+    /// Whoever retires a DEK waits until the seal leases have ended that processes had
+    /// when they may not have known of its successor: no stream may last longer.
     pub(crate) fn to_seal(scope: &Scope, key_id: KeyId) -> Self {
         let mut lease = Self::to_open(scope, key_id);
         if let Some(held) = &mut lease.0 {
             let inner = scope.inner();
-            held.seals_until = Some(inner.now().after(inner.policy.seal_lease));
+            held.sealing = Some(Sealing {
+                until: Instant::from_nanos(inner.seals_until.load(Ordering::Relaxed)),
+                budget: inner.cache.budget(key_id),
+            });
         }
         lease
     }
@@ -85,14 +96,14 @@ impl Held {
                 }));
                 continue;
             };
-            if let Some(until) = self.seals_until {
+            if let Some(Sealing { until, budget }) = &self.sealing {
                 if let Some(refusal) = inner.seal_refusal(now) {
                     return Poll::Ready(Err(refusal));
                 }
-                if now >= until {
+                if now >= *until || now >= slot.seals_until {
                     return Poll::Ready(Err(Error::StreamTooSlow));
                 }
-                match slot.budget.take_bytes(len as u64, &inner.policy, now) {
+                match budget.take_bytes(len as u64, &inner.policy, now) {
                     Admission::Admitted => {}
                     Admission::AdmittedAndStage => inner.stage_successor(slot),
                     Admission::Refused => return Poll::Ready(Err(Error::BudgetUsedUp)),

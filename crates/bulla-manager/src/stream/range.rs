@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 
 use bulla_core::{ChunkOpener, StreamLayout};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Lease;
 use crate::Error;
@@ -63,17 +63,33 @@ where
     /// [`Error::Io`] for one that ends before it begins or does not fit into memory, and
     /// if `fetch` fails; what is wrong with the keys.
     pub async fn read_range(&mut self, range: Range<u64>) -> Result<Vec<u8>, Error> {
-        let chunks = self.layout.chunks_of(&range)?;
-        let mut plaintext = Zeroizing::new(self.layout.buffer_for(&range)?);
-        for index in chunks {
+        let mut plaintext = Vec::new();
+        if let Err(error) = self.read_range_into(&range, &mut plaintext).await {
+            // What was written, and not the room that was reserved.
+            plaintext.as_mut_slice().zeroize();
+            return Err(error);
+        }
+        Ok(plaintext)
+    }
+
+    async fn read_range_into(
+        &mut self,
+        range: &Range<u64>,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        for index in self.layout.chunks_of(range)? {
             let chunk = self.open_chunk(index).await?;
             if index == self.layout.last_chunk() {
                 self.len = Some(self.layout.claimed_plaintext_len());
-                self.layout.check_end(&range)?;
+                self.layout.check_end(range)?;
             }
-            plaintext.extend_from_slice(self.layout.part_of(index, &chunk, &range));
+            // Room is made once something has proved authentic.
+            if plaintext.is_empty() {
+                *plaintext = self.layout.buffer_for(range)?;
+            }
+            plaintext.extend_from_slice(self.layout.part_of(index, &chunk, range));
         }
-        Ok(std::mem::take(&mut *plaintext))
+        Ok(())
     }
 
     /// Fetches and opens one chunk.

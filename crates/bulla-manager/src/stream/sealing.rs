@@ -77,21 +77,25 @@ impl<W: AsyncWrite + Unpin> SealStream<W> {
         Poll::Ready(Ok(()))
     }
 
+    /// Seals the plaintext at hand if it fills a chunk.
+    fn poll_full(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.plaintext.len() == self.sealer.chunk_len() {
+            true => self.poll_seal(cx),
+            false => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Takes bytes, sealing first if there is no room.
     fn poll_take(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_full(cx))?;
         let chunk_len = self.sealer.chunk_len();
-        if self.plaintext.len() == chunk_len {
-            ready!(self.poll_seal(cx))?;
-        }
         let (taken, _) = buf.split_at(buf.len().min(chunk_len - self.plaintext.len()));
         self.plaintext.extend_from_slice(taken);
         Poll::Ready(Ok(taken.len()))
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.plaintext.len() == self.sealer.chunk_len() {
-            ready!(self.poll_seal(cx))?;
-        }
+        ready!(self.poll_full(cx))?;
         if !self.sealer.is_ended() {
             ready!(self.poll_seal(cx))?;
         }
@@ -127,6 +131,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for SealStream<W> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.unless_failed(|this| {
+            ready!(this.poll_full(cx))?;
             ready!(this.poll_block(cx))?;
             Pin::new(&mut this.inner).poll_flush(cx)
         })

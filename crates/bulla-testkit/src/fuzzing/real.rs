@@ -44,8 +44,8 @@ pub(super) fn agree(
     real: &Result<Vec<u8>, Class>,
     reference: &Result<Vec<u8>, Class>,
 ) {
-    // A referenced stream is opened by its first 100 bytes: an envelope of another kind is
-    // refused without a look at its wraps section, which may be malformed.
+    // A referenced stream is opened by its first 100 bytes. It may refuse a self-contained
+    // kind without a look at the wraps section, which may be malformed (section 8.1).
     let by_head_alone = ask.kind == REFERENCED_CHUNKED
         && *real == Err(Class::NotAccepted)
         && *reference == Err(Class::Malformed)
@@ -195,7 +195,8 @@ pub(super) fn unwrapped(
     let kind = Kind::from_byte(ask.kind).expect("a kind");
     parsed.head().accept(kind, codec(ask.codec), options.accepted).map_err(open_class)?;
     let dek = choose(parsed.head(), keks)?;
-    let key = UnwrappedKey::check(data_key(&dek), parsed.head(), &scope, options);
+    let codec = codec(ask.codec);
+    let key = UnwrappedKey::check(data_key(&dek), parsed.head(), codec, &scope, options);
     Ok((key.map_err(open_class)?, parsed.head().payload_offset()))
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn run() {
         let line = line.unwrap();
         let words: Vec<_> = line.split(' ').collect();
         let answer = runtime.block_on(helper.obey(&words));
-        writeln!(io::stdout(), "\n{ANSWER}{answer}").unwrap();
+        println!("\n{ANSWER}{answer}");
     }
 }
 
@@ -276,7 +276,8 @@ impl Helper {
             let parsed = Envelope::parse(&envelope).unwrap();
             let request = UnwrapRequest::new(&wrap, &context);
             let dek = kek.unwrap_key(request).await.unwrap().data_key;
-            let unwrapped = UnwrappedKey::check(dek, parsed.head(), scope, options).unwrap();
+            let unwrapped =
+                UnwrappedKey::check(dek, parsed.head(), bulla::Codec::RAW, scope, options).unwrap();
             if chunked {
                 let commitment = &parsed.payload()[..ChunkOpener::COMMITMENT_LEN];
                 let opener = unwrapped.chunk_opener(commitment, &record()).unwrap();

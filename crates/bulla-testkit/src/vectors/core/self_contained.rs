@@ -60,7 +60,8 @@ impl Call<'_> {
     /// Steps 4 to 6 of section 8.1.
     fn unlock(&self, head: &Head) -> Result<UnwrappedKey, Refusal> {
         let dek = self.unwrap(head)?;
-        Ok(UnwrappedKey::check(dek, head, &self.scope, self.options)?)
+        let codec = head.header().codec;
+        Ok(UnwrappedKey::check(dek, head, codec, &self.scope, self.options)?)
     }
 
     /// Section 6.4: the entries in the order of the envelope, of which those count whose KEK
