@@ -25,7 +25,6 @@ mod unix {
     use std::collections::HashSet;
     use std::io::{PipeReader, Read, Write, pipe};
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::process::exit;
     use std::sync::Arc;
 
     use bulla_core::{
@@ -36,6 +35,7 @@ mod unix {
     use bulla_manager::{Manager, MemoryKeyStore, Profile, Scope, SystemClock};
     use bulla_sys::{generation, testing::pretend_generation};
     use bulla_testkit::TestKms;
+    use libtest_mimic::{Arguments, Trial};
 
     type Check = (&'static str, fn());
 
@@ -54,27 +54,17 @@ mod unix {
     ];
 
     pub(super) fn main() {
-        // As with libtest: words are parts of names, options are for others.
-        let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-        let (run, left): (Vec<_>, Vec<_>) = CHECKS.iter().partition(|(name, _)| {
-            wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()))
-        });
-        println!("\nrunning {} tests", run.len());
-        let mut failed = 0;
-        for (name, check) in &run {
-            let passed = catch_unwind(AssertUnwindSafe(check)).is_ok();
-            println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-            failed += usize::from(!passed);
-        }
-        println!(
-            "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out\n",
-            if failed == 0 { "ok" } else { "FAILED" },
-            run.len() - failed,
-            left.len(),
-        );
-        if failed > 0 {
-            exit(101);
-        }
+        let mut args = Arguments::from_args();
+        // In this thread: a process with others must not be forked.
+        args.test_threads = Some(1);
+        let trial = |(name, check): &Check| {
+            let check = *check;
+            Trial::test(*name, move || {
+                check();
+                Ok(())
+            })
+        };
+        libtest_mimic::run(&args, CHECKS.iter().map(trial).collect()).exit();
     }
 
     /// Records that each process seals after a fork.

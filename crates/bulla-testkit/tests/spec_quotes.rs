@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 const SPEC: &str = include_str!("../../../docs/spec/envelope-v1.md");
 
 /// What no code of ours can keep: the start of the sentence, and whom it addresses.
-const ADDRESSED_TO_OTHERS: [(&str, &str); 3] = [
+const ADDRESSED_TO_OTHERS: [(&str, &str); 4] = [
     ("The words MUST, MUST NOT,", "the reader"),
     ("A deployment that must hide the order of writes MUST NOT", "a deployment"),
+    ("one that must hide which process wrote a record MUST NOT", "a deployment"),
     ("A system in which holders of a DEK are adversaries to each other MUST NOT", "a system"),
 ];
 

@@ -111,6 +111,9 @@ impl<S: FetchAt> RangeReader<S> {
         let mut chunk = Zeroizing::new(vec![0; self.opener.chunk_len()]);
         for index in chunks {
             let len = self.open_chunk(index, &mut chunk)?;
+            //= spec 7.3
+            //# T comes from the store and is not authenticated, so a result that depends on it
+            //# MUST NOT be given before chunk m has been opened
             if index == self.layout.last_chunk() {
                 self.len = Some(self.layout.claimed_plaintext_len());
                 self.layout.check_end(range)?;

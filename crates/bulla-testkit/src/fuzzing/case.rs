@@ -2,8 +2,10 @@
 
 use arbitrary::{Result, Unstructured};
 
+use super::mutate::Grid;
 use crate::reference::header::{
-    KINDS, REFERENCED_CHUNKED, REFERENCED_ONE_SHOT, SELF_CONTAINED_CHUNKED, SELF_CONTAINED_ONE_SHOT,
+    self, KINDS, REFERENCED_CHUNKED, REFERENCED_ONE_SHOT, SELF_CONTAINED_CHUNKED,
+    SELF_CONTAINED_ONE_SHOT,
 };
 use crate::reference::{Class, Entry, Inputs, Keys, Opener, Pairs, Recipient, seal};
 
@@ -56,6 +58,13 @@ impl Case {
             SELF_CONTAINED_ONE_SHOT => seal::self_contained_one_shot(inputs, entries, plaintext),
             _ => seal::self_contained_chunked(inputs, entries, *chunk_log2, plaintext),
         }
+    }
+
+    /// Where the chunks of the sealed envelope are.
+    pub(super) fn grid(&self, sealed: &[u8]) -> Grid {
+        let payload_offset = header::parse(sealed).unwrap().payload_offset;
+        let commitment_len = if is_chunked(self.kind) { 32 } else { 0 };
+        Grid { start: payload_offset + commitment_len, block_len: (1 << self.chunk_log2) + 16 }
     }
 
     /// Who asks for just this envelope.

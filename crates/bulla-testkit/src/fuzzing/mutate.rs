@@ -6,21 +6,26 @@ use super::case::{Ask, codec, text};
 use crate::reference::Pairs;
 use crate::reference::header::KINDS;
 
-/// Up to four changes of `bytes`, which may cancel each other out. `block_len` is the length
-/// of a chunk with its tag.
-pub(super) fn envelope(
-    u: &mut Unstructured<'_>,
-    bytes: &mut Vec<u8>,
-    block_len: usize,
-) -> Result<()> {
+/// Where chunks begin: what is cut and moved there is the hardest to notice.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    /// Where the first one does.
+    pub(super) start: usize,
+    /// Length of a full one with its tag.
+    pub(super) block_len: usize,
+}
+
+/// Up to four changes of `bytes`, which may cancel each other out.
+pub(super) fn envelope(u: &mut Unstructured<'_>, bytes: &mut Vec<u8>, grid: Grid) -> Result<()> {
     for _ in 0..u.int_in_range(0..=4)? {
-        change(u, bytes, block_len)?;
+        change(u, bytes, grid)?;
     }
     Ok(())
 }
 
-fn change(u: &mut Unstructured<'_>, bytes: &mut Vec<u8>, block_len: usize) -> Result<()> {
-    let at = offset(u, bytes.len())?;
+fn change(u: &mut Unstructured<'_>, bytes: &mut Vec<u8>, grid: Grid) -> Result<()> {
+    let at = offset(u, bytes.len(), grid)?;
+    let block_len = grid.block_len;
     let operation = u.int_in_range(0..=10_u8)?;
     if bytes.is_empty() && operation != 3 {
         return Ok(());
@@ -38,7 +43,7 @@ fn change(u: &mut Unstructured<'_>, bytes: &mut Vec<u8>, block_len: usize) -> Re
         // Chunks change places, are repeated and go missing.
         6..=8 => {
             let end = |at: usize| Some(at + block_len).filter(|end| *end <= bytes.len());
-            let other = offset(u, bytes.len())?;
+            let other = offset(u, bytes.len(), grid)?;
             let (Some(at_end), Some(other_end)) = (end(at), end(other)) else { return Ok(()) };
             let block = bytes[at..at_end].to_vec();
             match operation {
@@ -64,12 +69,13 @@ fn change(u: &mut Unstructured<'_>, bytes: &mut Vec<u8>, block_len: usize) -> Re
     Ok(())
 }
 
-/// A place in `len` bytes: near the start, near the end, or anywhere.
-fn offset(u: &mut Unstructured<'_>, len: usize) -> Result<usize> {
+/// A place in `len` bytes: near the start, near the end, where a chunk begins, or anywhere.
+fn offset(u: &mut Unstructured<'_>, len: usize, grid: Grid) -> Result<usize> {
     let last = len.saturating_sub(1);
     Ok(match u.int_in_range(0..=3_u8)? {
         0 => u.int_in_range(0..=last.min(79))?,
         1 => last - u.int_in_range(0..=last.min(63))?,
+        2 => (grid.start + u.int_in_range(0..=3)? * grid.block_len).min(last),
         _ => u.int_in_range(0..=last)?,
     })
 }

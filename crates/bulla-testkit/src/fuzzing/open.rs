@@ -18,7 +18,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let case = Case::take(u, &ALL)?;
     let Ok(sealed) = case.seal() else { return Ok(()) };
     let (mut ask, mut keks, mut envelope) = (case.ask(), case.keks(), sealed.clone());
-    mutate::envelope(u, &mut envelope, (1 << case.chunk_log2) + 16)?;
+    mutate::envelope(u, &mut envelope, case.grid(&sealed))?;
     mutate::ask(u, &mut ask)?;
     let spoiled = keks.spoil(u)?;
 

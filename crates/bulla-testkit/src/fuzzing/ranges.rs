@@ -22,7 +22,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let Ok(sealed) = case.seal() else { return Ok(()) };
     let library = *u.choose(Library::ALL)?;
     let (ask, keks, mut envelope) = (case.ask(), case.keks(), sealed.clone());
-    mutate::envelope(u, &mut envelope, (1 << case.chunk_log2) + 16)?;
+    mutate::envelope(u, &mut envelope, case.grid(&sealed))?;
     let len = envelope.len() as u64;
     let total_len = match u.int_in_range(0..=7_u8)? {
         0 => u.int_in_range(0..=len)?,

@@ -24,7 +24,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     assert_eq!(real::seal(library, &case, u.int_in_range(1..=9000)?), sealed);
     let Ok(sealed) = sealed else { return Ok(()) };
     let (ask, keks, mut envelope) = (case.ask(), case.keks(), sealed.clone());
-    mutate::envelope(u, &mut envelope, (1 << case.chunk_log2) + 16)?;
+    mutate::envelope(u, &mut envelope, case.grid(&sealed))?;
     let script = steps(u)?;
     let sizes = steps(u)?;
 

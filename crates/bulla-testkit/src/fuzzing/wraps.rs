@@ -5,7 +5,8 @@ use bulla_core::{Library, Wraps};
 
 use super::case::{ALL, Ask, Case, Keks, entries};
 use super::header::header;
-use super::{mutate, real};
+use super::mutate::{self, Grid};
+use super::real;
 use crate::reference::{Class, Entry, derive, seal, wraps as plain};
 
 /// Reads a wraps section, genuine, changed or of any bytes, under a correct MAC or not, and
@@ -24,7 +25,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         0 => {}
         1 => {
             let mut section = envelope.split_off(68);
-            mutate::envelope(u, &mut section, 16)?;
+            mutate::envelope(u, &mut section, Grid { start: 7, block_len: 16 })?;
             envelope.append(&mut section);
         }
         // Another generation, entries that no sealer writes, in any order.
