@@ -261,7 +261,8 @@ impl fmt::Display for Envelope<'_> {
         if let Some(layout) = self.layout {
             writeln!(f, "chunks      {} of {} KiB", layout.chunks(), layout.chunk_len() / 1024)?;
         }
-        write!(f, "plaintext   {} bytes (nothing of this is authenticated)", self.plaintext_len())
+        writeln!(f, "plaintext   {} bytes", self.plaintext_len())?;
+        f.write_str("Nothing of this is authenticated until the envelope is opened.")
     }
 }
 

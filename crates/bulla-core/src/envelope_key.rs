@@ -48,6 +48,19 @@ impl KeyOptions {
 
     /// Seals in `suite` and opens that suite only; add others with
     /// [`accepting`](Self::accepting).
+    ///
+    /// A fleet changes its suite in two steps: first every process *accepts* the new one,
+    /// then they seal in it, and accept the old one for as long as there are such records:
+    ///
+    /// ```
+    /// use bulla_core::{KeyOptions, Suite};
+    ///
+    /// let first = KeyOptions::default().accepting(Suite::Xaes256GcmSiv);
+    /// let then = KeyOptions::default()
+    ///     .with_suite(Suite::Xaes256GcmSiv)
+    ///     .accepting(Suite::Xaes256Gcm);
+    /// # let _ = (first, then);
+    /// ```
     pub const fn with_suite(mut self, suite: Suite) -> Self {
         self.suite = suite;
         self.accepted = Suites::only(suite);

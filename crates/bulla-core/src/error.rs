@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::{KeyId, Kind, Suite};
+use crate::{Codec, KeyId, Kind, Suite};
 
 /// A context was refused. Nothing was sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +69,7 @@ pub enum ContextError {
 #[non_exhaustive]
 pub enum HeaderError {
     /// Fewer bytes than the fixed header.
-    #[error("an envelope header is 68 bytes long; there are only {len}")]
+    #[error("not a whole Bulla envelope: a header is 68 bytes long, and there are only {len}")]
     TooShort {
         /// Bytes there are.
         len: usize,
@@ -136,7 +136,7 @@ pub enum WrapsError {
     Backend(u8),
     /// Two wraps by the same version of the same KEK; in a section that was read,
     /// also wraps that are not in order.
-    #[error("two wraps are by the same KEK version, or the wraps are not in order")]
+    #[error("the same key-encryption key is there twice, or the wraps are not in order")]
     Order,
     /// `wraps_len` does not fit what it should measure, or the section is cut off.
     #[error("the wraps section does not have the length that it states")]
@@ -224,10 +224,10 @@ pub enum OpenError {
     #[error("this call does not open {0} envelopes")]
     WrongKind(Kind),
     /// A suite that the opener does not accept.
-    #[error("suite {0} is not on the opener's allow-list")]
+    #[error("suite {0} is not accepted here; allow it with KeyOptions::accepting")]
     SuiteNotAllowed(Suite),
     /// The plaintext was encoded by another codec than the caller asked for.
-    #[error("the plaintext has codec {found}, the call expects {expected}")]
+    #[error("the plaintext is {}, the call expects {}", codec_name(*found), codec_name(*expected))]
     WrongCodec {
         /// Codec byte in the header.
         found: u8,
@@ -250,7 +250,7 @@ pub enum OpenError {
     //# Within the authentication error it MUST NOT tell which check failed, in value, text or log.
     /// The envelope, or the context it is opened under, is not what was sealed; or a
     /// stream was cut off.
-    #[error("the envelope could not be authenticated under this context")]
+    #[error("the envelope is not authentic under this context, or was cut off")]
     Authentication,
     /// A range ends beyond the plaintext.
     #[error("the range ends beyond the plaintext, which is {len} bytes long")]
@@ -264,6 +264,10 @@ pub enum OpenError {
     /// A derived key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+fn codec_name(codec: u8) -> String {
+    Codec::from_byte(codec).map_or_else(|| format!("codec {codec}"), |codec| codec.to_string())
 }
 
 /// The classes into which the specification sorts refusals (section 8.2): what a

@@ -141,6 +141,9 @@ pub enum Error {
     /// No wrap in the envelope is by a KEK that was given.
     #[error("the envelope has no wrap by any of the key-encryption keys at hand")]
     NoUsableWrap,
+    /// The KEK that was to be removed from an envelope has no wrap there.
+    #[error("{0} has no wrap in this envelope; nothing was removed")]
+    NotARecipient(KekId),
     /// A value could not be written or read by its codec.
     #[cfg(any(feature = "json", feature = "bincode"))]
     #[error(transparent)]

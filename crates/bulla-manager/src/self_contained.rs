@@ -115,9 +115,9 @@ impl Recipients {
     /// Opens a one-shot envelope of raw bytes.
     ///
     /// # Errors
-    /// [`Error::Open`] for what is wrong with envelope, scope or context;
+    /// [`Error::Open`] for what is wrong with envelope or context;
     /// [`Error::NoUsableWrap`] if none of these KEKs has wrapped its key; [`Error::Kms`]
-    /// if those that have cannot unwrap it.
+    /// if those that have cannot unwrap it, of kind `Tampered` if the scope is another.
     pub async fn open(
         &self,
         scope: &ScopeId,
@@ -156,7 +156,20 @@ impl Recipients {
     /// The bytes to put in place of `head`, after which exactly `recipients` can open the
     /// envelope. `head` is everything in front of the payload
     /// ([`Head::len_of`](bulla_core::Head::len_of) bytes; what follows is passed over);
-    /// the payload stays as it is.
+    /// the payload stays as it is. For an envelope in memory:
+    ///
+    /// ```
+    /// # use bulla_manager::{Error, Recipients};
+    /// # async fn example(
+    /// #     ours: Recipients, theirs: Recipients, scope: bulla_backend::ScopeId,
+    /// #     mut envelope: Vec<u8>,
+    /// # ) -> Result<(), Error> {
+    /// let head = ours.rewrap(&scope, &envelope, &theirs).await?;
+    /// let old_len = bulla_core::Head::len_of(&envelope).map_err(bulla_core::OpenError::from)?;
+    /// envelope.splice(..old_len, head);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`open`](Self::open) for the present wraps, as [`seal`](Self::seal) for the new
@@ -188,13 +201,18 @@ impl Recipients {
     /// `kek`. What `kek` has opened or kept before stays open to it.
     ///
     /// # Errors
-    /// As [`rewrap`](Self::rewrap); [`Error::Wraps`] if nobody would be left.
+    /// As [`rewrap`](Self::rewrap); [`Error::NotARecipient`] if `kek` has no wrap there;
+    /// [`Error::Wraps`] if nobody would be left.
     pub async fn remove(
         &self,
         scope: &ScopeId,
         head: &[u8],
         kek: &KekId,
     ) -> Result<Vec<u8>, Error> {
+        let present = Head::parse(head).map_err(OpenError::from)?;
+        if !present.wraps().is_some_and(|w| w.entries().iter().any(|wrap| is_by(wrap, kek))) {
+            return Err(Error::NotARecipient(kek.clone()));
+        }
         let keep = |wrap: &Wrap| !is_by(wrap, kek);
         self.replace(scope, head, keep, &Self::of([])).await
     }

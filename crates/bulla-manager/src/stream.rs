@@ -97,8 +97,34 @@ impl Scope {
         Ok(OpenStream::new(opener, Lease::to_open(self, named.key_id), reader))
     }
 
-    /// Opens ranges of the stream of `total_len` bytes whose bytes `fetch` returns, for
-    /// example by ranged GETs: exactly the bytes that it is asked for.
+    /// Opens ranges of a stream whose envelope has `total_len` bytes and is fetched by
+    /// `fetch`, for example by ranged GETs: exactly the bytes that it is asked for, counted
+    /// from the start of the envelope.
+    ///
+    /// A range can be read from a stream whose tail is missing. Ask
+    /// [`RangeStream::len`] if the stream has to be complete.
+    ///
+    /// ```no_run
+    /// # async fn example(backups: bulla_manager::Scope) -> Result<(), bulla_manager::Error> {
+    /// use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+    /// use bulla_core::{Codec, RecordContext};
+    ///
+    /// let object = RecordContext::new([("object", "2026-11-22.tar")])?;
+    /// let file = Arc::new(File::open("2026-11-22.tar.bulla")?);
+    /// let total_len = file.metadata()?.len();
+    /// let fetch = |range: std::ops::Range<u64>| {
+    ///     let file = Arc::clone(&file);
+    ///     async move {
+    ///         let mut bytes = vec![0; (range.end - range.start) as usize];
+    ///         file.read_exact_at(&mut bytes, range.start)?;    // a chunk: 64 KiB by default
+    ///         Ok(bytes)
+    ///     }
+    /// };
+    /// let mut ranges = backups.open_range(fetch, total_len, &object, Codec::RAW).await?;
+    /// let part = ranges.read_range(1_000_000..1_004_096).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`open`](Self::open); [`Error::Io`] if `fetch` fails.

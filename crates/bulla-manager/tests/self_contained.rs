@@ -97,6 +97,8 @@ async fn rewraps_change_who_opens_it_and_not_the_payload() {
     let generation = Envelope::parse(&moved).unwrap().head().wraps().unwrap().generation();
     assert_eq!(generation, 4);
 
+    let absent = only(&c).remove(&exports(), &moved, KeyWrapper::kek(&*b)).await;
+    assert!(matches!(absent, Err(Error::NotARecipient(_))));
     let nobody = only(&c).remove(&exports(), &moved, KeyWrapper::kek(&*c)).await;
     assert!(matches!(nobody, Err(Error::Wraps(_))));
     // Wraps that were changed are not carried on.

@@ -29,6 +29,14 @@
 //! # Where to go on
 //! - [`Manager`] and [`Scope`]: what applications hold.
 //! - [`RecordContext`]: what binds a record to its place.
+//! - [`Scope::seal_value`] and the codecs `Json` and `Bincode`: values instead of bytes.
+//! - [`Scope::seal_stream`], [`Scope::open_stream`], [`Scope::open_range`]: what is too long
+//!   for memory.
+//! - [`Recipients`]: envelopes that carry their key, for files and messages.
+//! - [`KeyOptions`]: suites, AEAD library, nonces, and how a fleet changes them.
+//! - [`Envelope`]: what protects a record, for people, without keys.
+//! - [`format`](mod@format): the format by itself, for those who hold a key of their own; streams over
+//!   `std::io` are there.
 //! - [`Policy`]: every limit and interval, and how long a revoked key can live.
 //! - [`blocking`]: the manager for code without async.
 //! - [`backend`]: the contracts, for those who write a KMS backend or a key store; and
@@ -74,6 +82,12 @@ pub use bulla_manager::{
     Policy, Profile, RangeStream, Recipients, Rotation, Scope, SealStream, Stats, SystemClock,
     blocking,
 };
+
+/// The envelope format by itself: for those who hold a 32-byte key of their own, and for
+/// streams over `std::io`.
+pub mod format {
+    pub use bulla_core::*;
+}
 
 /// The contracts that KMS backends and key stores implement.
 pub mod backend {

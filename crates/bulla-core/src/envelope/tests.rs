@@ -130,7 +130,8 @@ codec       0, raw bytes
 DEK         version 1 of its scope
 key id      abababababababababababababababababababababababababababababababab
 nonce       cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
-plaintext   15 bytes (nothing of this is authenticated)"
+plaintext   15 bytes
+Nothing of this is authenticated until the envelope is opened."
     );
     assert_eq!(
         format!("{parsed:?}"),
@@ -159,7 +160,8 @@ DEK         version 1 of its scope
 key id      abababababababababababababababababababababababababababababababab
 salt        cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
 chunks      2 of 64 KiB
-plaintext   65541 bytes (nothing of this is authenticated)"
+plaintext   65541 bytes
+Nothing of this is authenticated until the envelope is opened."
     );
 }
 
@@ -180,7 +182,8 @@ nonce       cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
 wraps       2, generation 1
             local \"example-kek\", version \"2\", 40 bytes
             aws-kms \"arn:aws:kms:eu-central-1:1:key/\\x1b\", version not known, 184 bytes
-plaintext   0 bytes (nothing of this is authenticated)"
+plaintext   0 bytes
+Nothing of this is authenticated until the envelope is opened."
     );
 }
 
@@ -201,7 +204,8 @@ wraps       2, generation 1
             local \"example-kek\", version \"2\", 40 bytes
             aws-kms \"arn:aws:kms:eu-central-1:1:key/\\x1b\", version not known, 184 bytes
 chunks      1 of 64 KiB
-plaintext   0 bytes (nothing of this is authenticated)"
+plaintext   0 bytes
+Nothing of this is authenticated until the envelope is opened."
     );
     for debug in [format!("{parsed:?}"), format!("{:?}", parsed.head())] {
         assert!(!debug.contains(['\n', '\x1b']), "{debug}");

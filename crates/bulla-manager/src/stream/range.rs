@@ -113,7 +113,11 @@ where
     let bytes = fetch(range).await?;
     match bytes.len() as u64 == len {
         true => Ok(bytes),
-        false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        false => {
+            let message =
+                format!("fetch returned {} bytes where {len} were asked for", bytes.len());
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, message).into())
+        }
     }
 }
 
