@@ -42,10 +42,10 @@
 //! cargo +nightly miri test -p bulla-sys --lib
 //!
 //! RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p bulla-sys --lib --test fork \
-//!     --target x86_64-unknown-linux-gnu --target-dir /tmp/asan
+//!     --target x86_64-unknown-linux-gnu --target-dir target/asan
 //!
 //! RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -p bulla-sys --lib -Zbuild-std \
-//!     --target x86_64-unknown-linux-gnu --target-dir /tmp/tsan
+//!     --target x86_64-unknown-linux-gnu --target-dir target/tsan
 //! ```
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]

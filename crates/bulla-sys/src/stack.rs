@@ -34,7 +34,7 @@ const WIPED_BYTES: usize = 16 * 1024;
 /// The caller's own frame is not touched, nor are registers (but for the vector registers
 /// of x86-64), and what the system saved of them on a signal's own stack. Frames deeper
 /// than 16 KiB below the caller are missed, and so is what was inlined into the caller.
-/// The thread needs that much stack left, and about half a microsecond; unoptimised
+/// The thread needs that much stack left, and about a microsecond; unoptimised
 /// builds take longer.
 #[inline(never)]
 pub fn wipe_stack() {

@@ -220,6 +220,16 @@ fn lengths_over_the_limit_are_refused_before_allocation() {
 }
 
 #[test]
+fn the_length_of_the_plaintext_can_be_told_without_a_key() {
+    assert_eq!(EnvelopeKey::opened_len(&[0; 84]), Ok(0));
+    assert_eq!(EnvelopeKey::opened_len(&[0; 84 + 7]), Ok(7));
+    let refused = |len: usize| EnvelopeKey::opened_len(&vec![0; len]).unwrap_err();
+    assert_eq!(refused(67), OpenError::from(HeaderError::TooShort { len: 67 }));
+    let short = HeaderError::PayloadTooShort { len: 15, min: 16 };
+    assert_eq!(refused(83), OpenError::from(short));
+}
+
+#[test]
 fn warm_calls_on_the_callers_buffers_allocate_nothing() {
     for options in all_options() {
         for nonces in [NonceMode::Fresh, NonceMode::Epoch] {
