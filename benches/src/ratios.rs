@@ -15,7 +15,7 @@ pub(crate) struct Ratios {
     #[arg(long)]
     json: bool,
     /// Where nonces come from. The default is the library's.
-    #[arg(long, value_enum, default_value_t = Nonces::Fresh)]
+    #[arg(long, value_enum, default_value_t = Nonces::Auto)]
     nonces: Nonces,
     /// The AEAD library under test; the reference is aws-lc-rs all the same.
     #[arg(long, value_enum, default_value_t = AeadLibrary::AwsLcRs)]
@@ -27,6 +27,8 @@ pub(crate) struct Ratios {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Nonces {
+    /// What the library chooses by itself.
+    Auto,
     /// Twelve bytes from the operating system for every record.
     Fresh,
     /// A counter per epoch.
@@ -42,6 +44,7 @@ enum AeadLibrary {
 impl Ratios {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let nonces = match self.nonces {
+            Nonces::Auto => NonceMode::Auto,
             Nonces::Fresh => NonceMode::Fresh,
             Nonces::Epoch => NonceMode::Epoch,
         };
