@@ -3,10 +3,9 @@
 use std::fmt;
 
 use crate::error::{HeaderError, OpenError};
-use crate::limits::ONE_SHOT_PLAINTEXT_BYTES_MAX;
 use crate::stream::{COMMITMENT_LEN, StreamLayout};
 use crate::wraps::{LEN_FIELD, MAC_LEN, Wraps};
-use crate::{Codec, Header, Kind, Suite, Suites, aead};
+use crate::{Codec, Header, Kind, Suite, Suites, aead, one_shot};
 
 /// Everything in front of the payload: the header and, in a self-contained envelope,
 /// its wraps.
@@ -203,14 +202,13 @@ impl<'a> Envelope<'a> {
 
 /// Step 9 of section 2.5, but for the total length of streams.
 pub(crate) fn check_payload_len(kind: Kind, len: usize) -> Result<(), HeaderError> {
-    let min = if kind.is_chunked() { COMMITMENT_LEN } else { aead::TAG_LEN };
-    if len < min {
-        return Err(HeaderError::PayloadTooShort { len, min });
+    match kind.is_chunked() {
+        true if len < COMMITMENT_LEN => {
+            Err(HeaderError::PayloadTooShort { len, min: COMMITMENT_LEN })
+        }
+        true => Ok(()),
+        false => one_shot::check_payload_len(len),
     }
-    if !kind.is_chunked() && len > ONE_SHOT_PLAINTEXT_BYTES_MAX + aead::TAG_LEN {
-        return Err(HeaderError::PayloadTooLong);
-    }
-    Ok(())
 }
 
 /// The header of a whole one-shot envelope that is referenced and acceptable: what

@@ -23,13 +23,17 @@ fn main() {
 }
 
 #[cfg(all(unix, not(miri)))]
+mod copies;
+
+#[cfg(all(unix, not(miri)))]
 mod unix {
     use std::io::{PipeReader, Read, Write, pipe};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::panic::catch_unwind;
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
+    use super::copies::{Child, Copy, WAYS};
     use libtest_mimic::{Arguments, Trial};
 
     use bulla_sys::{LockedBytes, detects_forks, generation, notify_restored};
@@ -234,22 +238,6 @@ mod unix {
         result
     }
 
-    /// How to copy the process.
-    #[derive(Debug, Clone, Copy)]
-    enum Copy {
-        /// `fork` of the C library, with its handlers.
-        Fork,
-        /// The system call that it makes, without them.
-        #[cfg(target_os = "linux")]
-        BareCall,
-    }
-
-    const WAYS: &[Copy] = &[
-        Copy::Fork,
-        #[cfg(target_os = "linux")]
-        Copy::BareCall,
-    ];
-
     /// What `f` returns in a copy of this process.
     fn in_child(copy: Copy, f: impl FnOnce() -> u64) -> u64 {
         let [result] = in_child_with(copy, || [f()]);
@@ -258,33 +246,11 @@ mod unix {
 
     fn in_child_with<const N: usize>(copy: Copy, f: impl FnOnce() -> [u64; N]) -> [u64; N] {
         let (reader, mut writer) = pipe().unwrap();
-        let child = match copy {
-            // SAFETY: the child does what `f` does and ends. Allocating is fine even if
-            // there are threads: the C libraries look after their allocators in `fork`.
-            Copy::Fork => unsafe { libc::fork() },
-            #[cfg(target_os = "linux")]
-            // SAFETY: as before, and there are no threads. No stack and no thread area of
-            // its own: the child goes on with copies of its parent's. (The order of
-            // arguments differs between architectures; all but the flags are zero.)
-            Copy::BareCall => unsafe {
-                libc::syscall(libc::SYS_clone, libc::c_long::from(libc::SIGCHLD), 0, 0, 0, 0)
-                    as libc::pid_t
-            },
-        };
-        assert!(child >= 0, "{copy:?} failed");
-        if child == 0 {
-            let answered = catch_unwind(AssertUnwindSafe(|| {
-                f().iter().for_each(|word| writer.write_all(&word.to_ne_bytes()).unwrap());
-            }));
-            // SAFETY: ends the process at once; nothing of the parent's is flushed twice.
-            unsafe { libc::_exit(i32::from(answered.is_err())) };
-        }
-        drop(writer);
+        let child = Child::start(copy, move || {
+            f().iter().for_each(|word| writer.write_all(&word.to_ne_bytes()).unwrap());
+        });
         let words = read_words(reader);
-        let mut status = 0;
-        // SAFETY: `status` is a place for an int, and `child` is ours to wait for.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        assert_eq!(status, 0, "the child of {copy:?} failed");
+        child.wait();
         words
     }
 

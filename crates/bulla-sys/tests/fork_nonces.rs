@@ -21,12 +21,15 @@ fn main() {
 }
 
 #[cfg(all(unix, not(miri)))]
+mod copies;
+
+#[cfg(all(unix, not(miri)))]
 mod unix {
     use std::collections::HashSet;
     use std::io::{PipeReader, Read, Write, pipe};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
 
+    use super::copies::{self, Copy, WAYS};
     use bulla_core::{
         ChunkSealer, Codec, DataKey, DekVersion, EnvelopeKey, Header, KeyOptions, Library,
         NonceMode, RecordContext, ScopeContext, SealError, SingleUseKey, StreamOptions, Suite,
@@ -308,25 +311,9 @@ mod unix {
         assert_eq!(distinct.len(), all, "{what}: nonces are repeated");
     }
 
-    /// How to copy the process.
-    #[derive(Debug, Clone, Copy)]
-    enum Copy {
-        /// `fork` of the C library, with its handlers.
-        Fork,
-        /// The system call that it makes, without them.
-        #[cfg(target_os = "linux")]
-        BareCall,
-    }
-
-    const WAYS: &[Copy] = &[
-        Copy::Fork,
-        #[cfg(target_os = "linux")]
-        Copy::BareCall,
-    ];
-
     /// A copy of this process, at work while this one goes on.
     struct Child {
-        process: libc::pid_t,
+        process: copies::Child,
         reader: PipeReader,
     }
 
@@ -334,36 +321,16 @@ mod unix {
         /// Begins `work` in a copy.
         fn new(copy: Copy, work: impl FnOnce() -> Vec<Nonce>) -> Self {
             let (reader, mut writer) = pipe().unwrap();
-            let process = match copy {
-                // SAFETY: there are no threads; the child does its work and ends.
-                Copy::Fork => unsafe { libc::fork() },
-                #[cfg(target_os = "linux")]
-                // SAFETY: as before. No stack and no thread area of its own: the child goes
-                // on with copies of its parent's. (The order of arguments differs between
-                // architectures; all but the flags are zero.)
-                Copy::BareCall => unsafe {
-                    libc::syscall(libc::SYS_clone, libc::c_long::from(libc::SIGCHLD), 0, 0, 0, 0)
-                        as libc::pid_t
-                },
-            };
-            assert!(process >= 0, "{copy:?} failed");
-            if process == 0 {
-                let answered = catch_unwind(AssertUnwindSafe(|| {
-                    writer.write_all(work().as_flattened()).unwrap();
-                }));
-                // SAFETY: ends the process at once; nothing of the parent's is flushed twice.
-                unsafe { libc::_exit(i32::from(answered.is_err())) };
-            }
+            let process = copies::Child::start(copy, move || {
+                writer.write_all(work().as_flattened()).unwrap();
+            });
             Self { process, reader }
         }
 
         fn answer(mut self) -> Vec<Nonce> {
             let mut bytes = Vec::new();
             self.reader.read_to_end(&mut bytes).unwrap();
-            let mut status = 0;
-            // SAFETY: `status` is a place for an int, and the child is ours to wait for.
-            let waited = unsafe { libc::waitpid(self.process, &mut status, 0) };
-            assert_eq!((waited, status), (self.process, 0), "the child failed");
+            self.process.wait();
             let (nonces, rest) = bytes.as_chunks();
             assert!(rest.is_empty());
             nonces.to_vec()

@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::WrapsError;
+use crate::limits::ONE_SHOT_PLAINTEXT_BYTES_MAX;
 use crate::{DekVersion, EnvelopeKey, KeyId, Wrap};
 use proptest::prelude::*;
 
