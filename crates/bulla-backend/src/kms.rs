@@ -1,6 +1,7 @@
 //! What a KMS does for Bulla, by role.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bulla_core::{DataKey, KmsContext};
@@ -95,6 +96,22 @@ pub trait KeyAdmin: fmt::Debug + Send + Sync + 'static {
     /// Destroys one disabled version, at once or after the KMS's waiting time. What
     /// only it can unwrap is then lost for good.
     async fn destroy_version(&self, label: &str) -> Result<(), KmsError>;
+}
+
+/// Rotation by the KMS itself, on a timer; for KMSs that have it.
+///
+/// # Contract
+/// - What `set_rotation_period` has set, `rotation_period` tells.
+/// - A period that the KMS does not accept is
+///   [`Misconfigured`](crate::KmsErrorKind::Misconfigured), with the range that it does.
+#[async_trait]
+pub trait RotationSchedule: fmt::Debug + Send + Sync + 'static {
+    /// How long the KMS waits from one version to the next; `None` if it makes none by
+    /// itself.
+    async fn rotation_period(&self) -> Result<Option<Duration>, KmsError>;
+
+    /// Makes the KMS rotate by itself once in `period`, or no more.
+    async fn set_rotation_period(&self, period: Option<Duration>) -> Result<(), KmsError>;
 }
 
 /// What the DEK manager needs of a KEK.

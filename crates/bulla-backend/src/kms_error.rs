@@ -92,6 +92,21 @@ impl KmsErrorKind {
         }
     }
 
+    /// The word that audit trails, metrics and scripts use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Disabled => "disabled",
+            Self::NotFound => "not-found",
+            Self::Tampered => "tampered",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Misconfigured => "misconfigured",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
     const fn text(self) -> &'static str {
         match self {
             Self::Denied => "access denied",
@@ -103,6 +118,20 @@ impl KmsErrorKind {
             Self::Unavailable => "the key service is unavailable",
             Self::Misconfigured => "wrong configuration or request",
             Self::Unsupported => "not supported by this key service",
+        }
+    }
+}
+
+impl KmsOperation {
+    /// The word that audit trails, metrics and scripts use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GenerateDataKey => "generate-data-key",
+            Self::WrapKey => "wrap-key",
+            Self::UnwrapKey => "unwrap-key",
+            Self::RewrapKey => "rewrap-key",
+            Self::Describe => "describe",
+            Self::Administer => "administer",
         }
     }
 }

@@ -3,8 +3,9 @@
 //! | contract | who implements it | who calls it |
 //! |---|---|---|
 //! | [`KeyWrapper`], [`KeyInspector`] | one crate per KMS | the DEK manager |
-//! | [`KeyAdmin`] | the same crates | operators' tools |
+//! | [`KeyAdmin`], [`RotationSchedule`] | the same crates | operators' tools |
 //! | [`KeyStore`] | `bulla-sql`, the in-memory store | the DEK manager |
+//! | [`AuditSink`] | whoever keeps the audit trail | the manager's layers |
 //! | [`Clock`] | the manager, the testkit | the DEK manager |
 //!
 //! The KMS traits are split by role, so that least privilege is a type: a service
@@ -17,6 +18,7 @@
 //! This crate starts no task, reads no clock and opens no connection.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod clock;
 mod kek;
 mod kms;
@@ -25,11 +27,12 @@ mod scope;
 mod store;
 mod store_error;
 
+pub use audit::{AuditSink, KmsCall, KmsOutcome, collect_request_ids, note_request_id};
 pub use clock::{Clock, Instant};
 pub use kek::{KekId, KekState, KekStatus, KekVersion, KekVersionState, WrappedKey};
 pub use kms::{
     Capabilities, GenerateRequest, GeneratedKey, Kek, KeyAdmin, KeyInspector, KeyWrapper,
-    RewrapRequest, UnwrapRequest, UnwrappedKey, WrapRequest,
+    RewrapRequest, RotationSchedule, UnwrapRequest, UnwrappedKey, WrapRequest,
 };
 pub use kms_error::{Fault, KmsError, KmsErrorKind, KmsOperation};
 pub use scope::{ScopeId, ScopeIdError};

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bulla_backend::{Kek, KeyAdmin};
 use bulla_core::DataKey;
 use bulla_local::{Argon2Cost, LocalKek, Unlock};
-use bulla_testkit::kms_suite::KmsFixture;
+use bulla_testkit::kms_suite::{Condition, KmsFixture};
 
 struct Fixture {
     _directory: tempfile::TempDir,
@@ -49,8 +49,13 @@ impl KmsFixture for Fixture {
         Some(Arc::new(self.kek.clone()))
     }
 
-    /// A file cannot be out of reach for a while.
-    async fn set_reachable(&self, _reachable: bool) -> bool {
+    /// A file is not a service that could be out of reach.
+    async fn set_condition(&self, _condition: Condition) -> bool {
+        false
+    }
+
+    /// Versions are destroyed one by one.
+    async fn schedule_destruction(&self) -> bool {
         false
     }
 }

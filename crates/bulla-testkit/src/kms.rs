@@ -35,7 +35,8 @@ pub struct TestKms {
 
 #[derive(Debug, Default)]
 struct State {
-    disabled: bool,
+    /// Of the KEK as a whole; `None` for enabled.
+    closed: Option<KekStatus>,
     versions: Vec<Version>,
     calls: HashMap<KmsOperation, u64>,
     faults: HashMap<KmsOperation, KmsErrorKind>,
@@ -112,6 +113,11 @@ impl TestKms {
     /// Makes every call take `latency` by `clock`.
     pub fn set_latency(&self, clock: Arc<dyn Clock>, latency: Duration) {
         self.state().latency = Some((clock, latency));
+    }
+
+    /// Puts the KEK where it waits for its destruction; enabling it ends that.
+    pub fn schedule_destruction(&self) {
+        self.state().closed = Some(KekStatus::PendingDestruction);
     }
 
     /// Makes calls wait until [`release`](Self::release).
@@ -213,7 +219,7 @@ impl TestKms {
     ) -> Result<WrappedKey, KmsError> {
         let context = self.record_context(context, operation)?;
         let state = self.state();
-        if state.disabled {
+        if state.closed.is_some() {
             return Err(self.error(KmsErrorKind::Disabled, operation));
         }
         let version = state.versions.len();
@@ -234,7 +240,7 @@ impl TestKms {
     ) -> Result<UnwrappedKey, KmsError> {
         let context = self.record_context(context, operation)?;
         let state = self.state();
-        if state.disabled {
+        if state.closed.is_some() {
             return Err(self.error(KmsErrorKind::Disabled, operation));
         }
         let tampered = || self.error(KmsErrorKind::Tampered, operation);
@@ -348,7 +354,7 @@ impl KeyInspector for TestKms {
     async fn describe(&self) -> Result<KekState, KmsError> {
         self.enter(KmsOperation::Describe).await?;
         let state = self.state();
-        let status = if state.disabled { KekStatus::Disabled } else { KekStatus::Enabled };
+        let status = state.closed.unwrap_or(KekStatus::Enabled);
         let current = KekVersion::Reported(state.versions.len().to_string().into());
         let listed = if self.lists_versions { &state.versions[..] } else { &[] };
         let versions = (1..)
@@ -368,13 +374,13 @@ impl KeyAdmin for TestKms {
 
     async fn disable(&self) -> Result<(), KmsError> {
         self.enter(KmsOperation::Administer).await?;
-        self.state().disabled = true;
+        self.state().closed = Some(KekStatus::Disabled);
         Ok(())
     }
 
     async fn enable(&self) -> Result<(), KmsError> {
         self.enter(KmsOperation::Administer).await?;
-        self.state().disabled = false;
+        self.state().closed = None;
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 //! use std::sync::Arc;
 //! use bulla_backend::{Kek, KeyAdmin};
 //! use bulla_testkit::TestKms;
-//! use bulla_testkit::kms_suite::{self, KmsFixture};
+//! use bulla_testkit::kms_suite::{self, Condition, KmsFixture};
 //!
 //! /// Here, the testing KMS in the place of your backend.
 //! struct MyFixture(Arc<TestKms>, Arc<TestKms>);
@@ -24,7 +24,10 @@
 //!     fn admin(&self) -> Option<Arc<dyn KeyAdmin>> {
 //!         Some(self.0.clone())
 //!     }
-//!     async fn set_reachable(&self, _reachable: bool) -> bool {
+//!     async fn set_condition(&self, _condition: Condition) -> bool {
+//!         false
+//!     }
+//!     async fn schedule_destruction(&self) -> bool {
 //!         false
 //!     }
 //! }
@@ -64,6 +67,7 @@ mod life_cycle;
 mod robustness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bulla_backend::{
@@ -82,13 +86,15 @@ pub use data_path::{
 };
 pub use life_cycle::{
     a_destroyed_version_is_gone, a_disabled_key_does_nothing, a_disabled_version_does_not_unwrap,
-    administration_is_idempotent, describe_names_the_key, rewrap_moves_to_the_current_version,
-    rotation_keeps_old_wraps, the_current_version_is_protected, unknown_versions_are_not_found,
+    a_key_to_be_destroyed_does_nothing, administration_is_idempotent, describe_names_the_key,
+    rewrap_moves_to_the_current_version, rotation_keeps_old_wraps,
+    the_current_version_is_protected, unknown_versions_are_not_found,
 };
 pub use robustness::{
-    an_outage_is_retryable_and_ends, cancelled_administration_leaves_a_whole_key,
-    cancelled_calls_leave_nothing_behind, concurrent_calls_are_independent,
-    debug_and_errors_show_no_key,
+    a_hanging_kms_can_be_given_up, a_slow_kms_is_waited_for, an_outage_is_retryable_and_ends,
+    cancelled_administration_leaves_a_whole_key, cancelled_calls_leave_nothing_behind,
+    concurrent_calls_are_independent, debug_and_errors_show_no_key,
+    missing_credentials_and_permissions_are_told_apart, throttling_is_told_apart,
 };
 
 /// One backend, set up for one case.
@@ -105,9 +111,35 @@ pub trait KmsFixture: Send + Sync {
     /// rotation and states.
     fn admin(&self) -> Option<Arc<dyn KeyAdmin>>;
 
-    /// Cuts the backend off from its KMS (`false`), or ends that (`true`). Returns
-    /// whether it could; where it cannot, the cases about outages are left out.
-    async fn set_reachable(&self, reachable: bool) -> bool;
+    /// Brings the way to the KMS, or the KMS itself, into a condition. Returns whether it
+    /// could; where it cannot, the cases about that condition are left out.
+    async fn set_condition(&self, condition: Condition) -> bool;
+
+    /// Schedules the KEK under test for destruction. Returns whether it could; where it
+    /// cannot, the case about it is left out.
+    async fn schedule_destruction(&self) -> bool;
+}
+
+/// What can be wrong with a KMS, or with the way there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// Nothing.
+    Healthy,
+    /// Connections are refused.
+    Unreachable,
+    /// Connections are accepted, and nothing comes back.
+    Hanging,
+    /// Connections are closed in the middle of an answer.
+    Resetting,
+    /// Answers take this long.
+    Slow(Duration),
+    /// The KMS answers that there are too many calls.
+    Throttled,
+    /// The KMS does not accept the credentials.
+    Unauthenticated,
+    /// The KMS knows the caller, who may do nothing.
+    Denied,
 }
 
 /// Makes one `#[tokio::test]` of each case of [`kms_suite`](crate::kms_suite), each
@@ -120,6 +152,9 @@ macro_rules! kms_conformance_tests {
             a_destroyed_version_is_gone
             a_disabled_key_does_nothing
             a_disabled_version_does_not_unwrap
+            a_hanging_kms_can_be_given_up
+            a_key_to_be_destroyed_does_nothing
+            a_slow_kms_is_waited_for
             administration_is_idempotent
             an_outage_is_retryable_and_ends
             blobs_of_other_lengths_are_refused
@@ -134,9 +169,11 @@ macro_rules! kms_conformance_tests {
             foreign_blobs_are_refused_under_our_name
             generated_keys_unwrap
             keks_do_not_open_each_others_wraps
+            missing_credentials_and_permissions_are_told_apart
             rewrap_moves_to_the_current_version
             rotation_keeps_old_wraps
             the_current_version_is_protected
+            throttling_is_told_apart
             unknown_versions_are_not_found
             versions_are_reported_as_promised
             wrapped_keys_unwrap

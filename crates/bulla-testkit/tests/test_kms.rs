@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bulla_backend::{Kek, KeyAdmin, KmsErrorKind};
 use bulla_testkit::TestKms;
-use bulla_testkit::kms_suite::KmsFixture;
+use bulla_testkit::kms_suite::{Condition, KmsFixture};
 
 struct Fixture {
     kek: Arc<TestKms>,
@@ -34,8 +34,25 @@ impl KmsFixture for Fixture {
         Some(self.kek.clone())
     }
 
-    async fn set_reachable(&self, reachable: bool) -> bool {
-        self.kek.fail_all((!reachable).then_some(KmsErrorKind::Unavailable));
+    async fn set_condition(&self, condition: Condition) -> bool {
+        self.kek.release();
+        self.kek.fail_all(match condition {
+            Condition::Healthy => None,
+            Condition::Unreachable | Condition::Resetting => Some(KmsErrorKind::Unavailable),
+            Condition::Throttled => Some(KmsErrorKind::Throttled),
+            Condition::Unauthenticated => Some(KmsErrorKind::Unauthenticated),
+            Condition::Denied => Some(KmsErrorKind::Denied),
+            Condition::Hanging => {
+                self.kek.hold();
+                None
+            }
+            _ => return false,
+        });
+        true
+    }
+
+    async fn schedule_destruction(&self) -> bool {
+        self.kek.schedule_destruction();
         true
     }
 }

@@ -2,7 +2,7 @@
 
 use bulla_backend::{KekId, KekVersion, KmsErrorKind, RewrapRequest, WrappedKey};
 
-use super::{KmsFixture, assert_fails, assert_unwraps, context, generate, unwrap};
+use super::{Condition, KmsFixture, assert_fails, assert_unwraps, context, generate, unwrap};
 
 /// Positions that are flipped in one blob; longer blobs are sampled.
 const FLIPS_MAX: usize = 160;
@@ -63,7 +63,7 @@ pub async fn blobs_of_other_lengths_are_refused(fixture: &dyn KmsFixture) {
 pub async fn blobs_that_name_another_kek_are_refused(fixture: &dyn KmsFixture) {
     let (kek, context) = (fixture.kek(), context());
     let generated = generate(&*kek, &context).await;
-    fixture.set_reachable(false).await;
+    fixture.set_condition(Condition::Unreachable).await;
     for name in [fixture.other_kek().kek().clone(), KekId::new("nobody:nothing"), KekId::new("")] {
         let mut renamed = generated.wrapped.clone();
         renamed.kek = name.clone();
@@ -72,7 +72,7 @@ pub async fn blobs_that_name_another_kek_are_refused(fixture: &dyn KmsFixture) {
         let result = kek.rewrap_key(RewrapRequest::new(&renamed, &context)).await;
         assert_fails(result, &[KmsErrorKind::Tampered], "rewrap of a wrap that names another KEK");
     }
-    fixture.set_reachable(true).await;
+    fixture.set_condition(Condition::Healthy).await;
 }
 
 /// Another KEK's blob with our name on it is `Tampered`.

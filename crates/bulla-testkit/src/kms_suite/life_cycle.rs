@@ -106,6 +106,23 @@ pub async fn a_disabled_key_does_nothing(fixture: &dyn KmsFixture) {
     assert_eq!(describe(&*kek).await.status, KekStatus::Enabled);
 }
 
+/// A key that waits for its destruction refuses the whole data path as `Disabled`, and
+/// tells what it waits for.
+pub async fn a_key_to_be_destroyed_does_nothing(fixture: &dyn KmsFixture) {
+    let (kek, context) = (fixture.kek(), context());
+    let generated = generate(&*kek, &context).await;
+    if !fixture.schedule_destruction().await {
+        return;
+    }
+    let result = kek.generate_data_key(GenerateRequest::new(&context)).await;
+    assert_fails(result, DISABLED, "generate under a key to be destroyed");
+    let result = unwrap(&*kek, &generated.wrapped, &context).await;
+    assert_fails(result, DISABLED, "unwrap under a key to be destroyed");
+    let result = kek.rewrap_key(RewrapRequest::new(&generated.wrapped, &context)).await;
+    assert_fails(result, DISABLED, "rewrap under a key to be destroyed");
+    assert_eq!(describe(&*kek).await.status, KekStatus::PendingDestruction);
+}
+
 /// A disabled version does not unwrap and is shown as disabled; the current version
 /// works on; once enabled it unwraps again.
 pub async fn a_disabled_version_does_not_unwrap(fixture: &dyn KmsFixture) {

@@ -4,36 +4,109 @@ use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use bulla_backend::{GenerateRequest, KmsError, RewrapRequest, UnwrapRequest, WrapRequest};
+use bulla_backend::{GenerateRequest, KmsErrorKind, RewrapRequest, UnwrapRequest, WrapRequest};
 use bulla_core::DataKey;
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use tokio::task::JoinSet;
 
-use super::{KmsFixture, assert_unwraps, context, context_of, generate, supported, unwrap};
+use super::{
+    Condition, KmsFixture, assert_fails, assert_unwraps, context, context_of, generate, supported,
+    unwrap,
+};
 
 /// Calls that run at once.
-const CONCURRENT_CALLS: usize = 200;
+const CONCURRENT_CALLS: usize = 1000;
+/// How long a call is waited for that is not expected to end; and the delay of a slow KMS.
+const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Calls fail with an error that says "try again" while the KMS cannot be reached,
-/// and work once it can.
+/// While the KMS cannot be reached, or breaks off, calls fail as `Unavailable`; once it
+/// can, they work.
 pub async fn an_outage_is_retryable_and_ends(fixture: &dyn KmsFixture) {
+    fails_as(fixture, Condition::Unreachable, KmsErrorKind::Unavailable).await;
+    fails_as(fixture, Condition::Resetting, KmsErrorKind::Unavailable).await;
+}
+
+/// Too many calls are `Throttled`, which is no outage.
+pub async fn throttling_is_told_apart(fixture: &dyn KmsFixture) {
+    fails_as(fixture, Condition::Throttled, KmsErrorKind::Throttled).await;
+}
+
+/// A caller whom the KMS does not know is `Unauthenticated`, one whom it knows and who may
+/// not is `Denied`: the manager tries to log in again after the one, and drops keys after
+/// the other.
+pub async fn missing_credentials_and_permissions_are_told_apart(fixture: &dyn KmsFixture) {
+    fails_as(fixture, Condition::Unauthenticated, KmsErrorKind::Unauthenticated).await;
+    fails_as(fixture, Condition::Denied, KmsErrorKind::Denied).await;
+}
+
+/// Brings about a condition, in which each call must fail in this way, and ends it.
+async fn fails_as(fixture: &dyn KmsFixture, condition: Condition, kind: KmsErrorKind) {
     let (kek, context) = (fixture.kek(), context());
     let generated = generate(&*kek, &context).await;
-    if !fixture.set_reachable(false).await {
+    if !fixture.set_condition(condition).await {
         return;
     }
-    let errors: [KmsError; 4] = [
-        kek.generate_data_key(GenerateRequest::new(&context)).await.expect_err("no KMS"),
-        kek.wrap_key(WrapRequest::new(&generated.data_key, &context)).await.expect_err("no KMS"),
-        unwrap(&*kek, &generated.wrapped, &context).await.expect_err("no KMS"),
-        kek.describe().await.expect_err("no KMS"),
-    ];
-    for error in errors {
-        assert!(error.kind().is_retryable(), "an outage must be retryable: {error}");
+    let wrapped = &generated.wrapped;
+    let result = kek.generate_data_key(GenerateRequest::new(&context)).await;
+    assert_fails(result, &[kind], &format!("generate while {condition:?}"));
+    let result = kek.wrap_key(WrapRequest::new(&generated.data_key, &context)).await;
+    assert_fails(result, &[kind], &format!("wrap while {condition:?}"));
+    let result = unwrap(&*kek, wrapped, &context).await;
+    assert_fails(result, &[kind], &format!("unwrap while {condition:?}"));
+    let result = kek.rewrap_key(RewrapRequest::new(wrapped, &context)).await;
+    assert_fails(result, &[kind], &format!("rewrap while {condition:?}"));
+    assert_fails(kek.describe().await, &[kind], &format!("describe while {condition:?}"));
+    heal(fixture).await;
+    assert_unwraps(&*kek, wrapped, &context, &generated.data_key).await;
+}
+
+/// A KMS that does not answer keeps a call waiting, for time-outs are the business of
+/// those above; giving up leaves nothing behind, and the next call works once it answers.
+pub async fn a_hanging_kms_can_be_given_up(fixture: &dyn KmsFixture) {
+    let (kek, context) = (fixture.kek(), context());
+    let generated = generate(&*kek, &context).await;
+    if !fixture.set_condition(Condition::Hanging).await {
+        return;
     }
-    assert!(fixture.set_reachable(true).await, "a fixture that cuts off must reconnect");
+    for _ in 0..3 {
+        let request = UnwrapRequest::new(&generated.wrapped, &context);
+        let answer = tokio::time::timeout(PATIENCE, kek.unwrap_key(request)).await;
+        assert!(answer.is_err(), "a KMS that hangs answered, or its client gave up: {answer:?}");
+    }
+    heal(fixture).await;
     assert_unwraps(&*kek, &generated.wrapped, &context, &generated.data_key).await;
+}
+
+/// A slow KMS answers correctly, and many calls wait side by side, not in a row.
+pub async fn a_slow_kms_is_waited_for(fixture: &dyn KmsFixture) {
+    let (kek, context) = (fixture.kek(), context());
+    let generated = generate(&*kek, &context).await;
+    if !fixture.set_condition(Condition::Slow(PATIENCE)).await {
+        return;
+    }
+    const CALLS: u32 = 20;
+    let begun = std::time::Instant::now();
+    let calls = (0..CALLS).map(|_| {
+        let request = UnwrapRequest::new(&generated.wrapped, &context);
+        kek.unwrap_key(request)
+    });
+    for answer in futures_util::future::join_all(calls).await {
+        let unwrapped = answer.unwrap_or_else(|error| panic!("a slow call failed: {error}"));
+        assert!(unwrapped.data_key == generated.data_key);
+    }
+    let took = begun.elapsed();
+    assert!(took >= PATIENCE, "the KMS was to be slow");
+    assert!(took < PATIENCE * CALLS, "{CALLS} calls took {took:?}: they waited in a row");
+    heal(fixture).await;
+}
+
+async fn heal(fixture: &dyn KmsFixture) {
+    assert!(
+        fixture.set_condition(Condition::Healthy).await,
+        "a fixture that breaks something must mend it"
+    );
 }
 
 /// Calls that are dropped after some polls leave no lock held: the next one works.
@@ -75,7 +148,7 @@ pub async fn cancelled_administration_leaves_a_whole_key(fixture: &dyn KmsFixtur
     assert!(added == 0 || possible.contains(&added), "{added} versions, expected {possible:?}");
 }
 
-/// Two hundred calls at once, each with a context of its own, do not get in each
+/// A thousand calls at once, each with a context of its own, do not get in each
 /// other's way.
 pub async fn concurrent_calls_are_independent(fixture: &dyn KmsFixture) {
     let kek = fixture.kek();

@@ -11,7 +11,7 @@ use bulla_backend::{
 };
 use bulla_core::{DataKey, KmsContext};
 
-use super::KmsFixture;
+use super::{Condition, KmsFixture};
 use crate::TestKms;
 
 /// A case that the macro forgets would never run.
@@ -188,7 +188,11 @@ impl KmsFixture for Fixture {
         Some(self.0.inner.clone())
     }
 
-    async fn set_reachable(&self, _reachable: bool) -> bool {
+    async fn set_condition(&self, _condition: Condition) -> bool {
+        false
+    }
+
+    async fn schedule_destruction(&self) -> bool {
         false
     }
 }
