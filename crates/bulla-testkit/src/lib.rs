@@ -1,6 +1,8 @@
 //! What tests of Bulla, of its backends and of applications are made of.
 //!
 //! - [`ManualClock`] stands still until a test moves it.
+//! - [`FaultyProxy`] makes a healthy server look broken; `servers` finds, freezes and kills
+//!   real ones.
 //! - [`FaultyStore`] counts reads of a key store and fails on command.
 //! - [`kms_suite`] and [`mod@store_suite`] are the conformance suites of the contracts.
 //! - [`TestKms`] is a strict KMS in memory that counts calls and fails on command.
@@ -16,8 +18,11 @@ mod clock;
 pub mod fuzzing;
 mod kms;
 pub mod kms_suite;
+mod proxy;
 #[cfg(feature = "format")]
 pub mod reference;
+#[cfg(unix)]
+pub mod servers;
 mod store;
 pub mod store_suite;
 #[cfg(feature = "format")]
@@ -25,4 +30,5 @@ pub mod vectors;
 
 pub use clock::{ManualClock, settle};
 pub use kms::{Lie, TestKms};
+pub use proxy::FaultyProxy;
 pub use store::FaultyStore;
