@@ -332,6 +332,31 @@ mod tests {
     }
 
     #[test]
+    fn limits_may_be_reached() {
+        assert!(RecordContext::new([("k".repeat(64), "v".repeat(1024))]).is_ok());
+        // 2 bytes for the number of pairs, 5 beside each value.
+        let lens = [1024, 1024, 1024, 4096 - 2 - 3 * (5 + 1024) - 5];
+        let pairs = |more: usize| {
+            lens.map(|len| len + more * usize::from(len < 1024))
+                .into_iter()
+                .enumerate()
+                .map(|(at, len)| (at.to_string(), "v".repeat(len)))
+        };
+        assert_eq!(RecordContext::new(pairs(0)).unwrap().as_bytes().len(), 4096);
+        assert!(RecordContext::new(pairs(1)).is_err());
+    }
+
+    #[test]
+    fn scope_contexts_show_what_is_in_them() {
+        let scope = ScopeContext::new([("tenant", "t"), ("purpose", "p")]).unwrap();
+        let pairs: Vec<_> = scope.pairs().collect();
+        assert_eq!(pairs, [("purpose", "p"), ("tenant", "t")]);
+        assert_eq!(format!("{scope:?}"), r#"{"purpose": "p", "tenant": "t"}"#);
+        let shown = format!("{:?}", scope.kms_context(DekVersion::FIRST));
+        assert!(shown.contains(r#""bulla-dek-version": "1""#), "{shown}");
+    }
+
+    #[test]
     fn each_limit_is_refused_by_its_own_error() {
         let pairs = |n: usize| (0..n).map(|i| (format!("k{i}"), "v"));
         assert!(RecordContext::new(pairs(32)).is_ok());

@@ -184,6 +184,11 @@ mod tests {
     }
 
     #[test]
+    fn versions_are_written_big_endian() {
+        assert_eq!(DekVersion::new(0x0102_0304).unwrap().to_be_bytes(), [1, 2, 3, 4]);
+    }
+
+    #[test]
     fn the_id_depends_on_key_version_and_scope() {
         let key = DataKey::init_with(|bytes| bytes.fill(7));
         let other = DataKey::init_with(|bytes| bytes.fill(8));

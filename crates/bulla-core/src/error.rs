@@ -336,3 +336,35 @@ impl OpenError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_version_does_not_define_is_unsupported() {
+        for error in [
+            HeaderError::UnsupportedFormat(2),
+            HeaderError::UnknownKind(9),
+            HeaderError::UnknownSuite(9),
+            HeaderError::UnknownCodec(9),
+        ] {
+            assert_eq!(error.class(), ErrorClass::Unsupported);
+            assert_eq!(OpenError::from(error).class(), ErrorClass::Unsupported);
+        }
+        assert_eq!(HeaderError::TooShort { len: 1 }.class(), ErrorClass::Malformed);
+    }
+
+    #[test]
+    fn classes_have_the_words_of_the_specification() {
+        assert_eq!(ErrorClass::UnknownKey.to_string(), "unknown key");
+        assert_eq!(ErrorClass::Authentication.to_string(), "authentication error");
+    }
+
+    #[test]
+    fn codecs_are_named_where_they_have_a_name() {
+        let error = OpenError::WrongCodec { found: 2, expected: 99 };
+        let (text, json) = (error.to_string(), Codec::from_byte(2).unwrap().to_string());
+        assert!(text.contains(&json) && text.contains("codec 99"), "{text}");
+    }
+}

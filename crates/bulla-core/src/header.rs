@@ -352,6 +352,9 @@ mod tests {
     fn a_person_can_read_it() {
         let text = header().to_string();
         assert!(text.starts_with("referenced one-shot, XAES-256-GCM, raw bytes, DEK version 3"));
+        let debug = format!("{:?}", header());
+        assert_eq!(debug, format!("Header({text}, nonce {})", "cd".repeat(24)));
+        assert_eq!(format!("{:?}", Suites::default()), "{Xaes256Gcm}");
     }
 
     proptest! {

@@ -359,6 +359,49 @@ mod tests {
         assert_eq!((0..1 << 15).filter_map(|_| by_blocks.reserve(largest)).count(), 15);
     }
 
+    /// A copy of a process keeps no key of its original, whether it seals or opens first.
+    #[test]
+    fn a_copy_lets_go_of_what_it_has_from_its_original() {
+        let keys = keys(NonceMode::Epoch);
+        let open = |byte: u8| {
+            keys.with_opener(&[byte; 12], |_| Ok::<_, KeyError>(())).unwrap();
+        };
+        let kept = || keys.openers.iter().filter(|opener| opener.load().is_some()).count();
+        let become_copy = || keys.generation.store(u64::MAX, Ordering::Relaxed);
+        open(1);
+        open(2);
+        open(2);
+        assert_eq!(kept(), 2, "the control: what opened is kept");
+        become_copy();
+        open(1);
+        assert_eq!(kept(), 1);
+        open(2);
+        become_copy();
+        nonce(&keys, 1);
+        assert_eq!(kept(), 0);
+    }
+
+    /// An epoch that goes on is not replaced, and each that begins is at hand for opening.
+    #[test]
+    fn epochs_are_replaced_when_they_end_and_kept_for_opening() {
+        let keys = keys(NonceMode::Epoch);
+        let is_kept = |nonce: &[u8; 24]| {
+            let place = keys.openers[usize::from(nonce[0]) % OPENERS].load();
+            place.as_ref().is_some_and(|kept| kept.prefix == nonce[..12])
+        };
+        nonce(&keys, 1);
+        let largest = (1 << 26) + 2;
+        let first = nonce(&keys, largest);
+        assert!(is_kept(&first));
+        let shard = &keys.shards[shard_of_thread()];
+        let epoch = shard.load_full().unwrap();
+        keys.start_epoch(shard, epoch.generation).unwrap();
+        assert!(Arc::ptr_eq(&epoch, &shard.load_full().unwrap()), "it had room");
+        let second = (0..15).map(|_| nonce(&keys, largest)).last().unwrap();
+        assert_ne!(first[..12], second[..12]);
+        assert!(is_kept(&second));
+    }
+
     #[test]
     fn the_counter_wraps_at_96_bits() {
         let keys = keys(NonceMode::Epoch);
