@@ -1,7 +1,7 @@
 //! What a KMS does for Bulla, by role.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bulla_core::{DataKey, KmsContext};
@@ -112,6 +112,13 @@ pub trait RotationSchedule: fmt::Debug + Send + Sync + 'static {
 
     /// Makes the KMS rotate by itself once in `period`, or no more.
     async fn set_rotation_period(&self, period: Option<Duration>) -> Result<(), KmsError>;
+}
+
+/// The clock of a KMS; for KMSs that tell the time.
+#[async_trait]
+pub trait KmsClock: fmt::Debug + Send + Sync + 'static {
+    /// The time by the KMS's clock while the call lasted, to the second at least.
+    async fn now(&self) -> Result<SystemTime, KmsError>;
 }
 
 /// What the DEK manager needs of a KEK.

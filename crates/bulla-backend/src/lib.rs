@@ -3,7 +3,7 @@
 //! | contract | who implements it | who calls it |
 //! |---|---|---|
 //! | [`KeyWrapper`], [`KeyInspector`] | one crate per KMS | the DEK manager |
-//! | [`KeyAdmin`], [`RotationSchedule`] | the same crates | operators' tools |
+//! | [`KeyAdmin`], [`RotationSchedule`], [`KmsClock`] | the same crates | operators' tools |
 //! | [`KeyStore`] | `bulla-sql`, the in-memory store | the DEK manager |
 //! | [`AuditSink`] | whoever keeps the audit trail | the manager's layers |
 //! | [`Clock`] | the manager, the testkit | the DEK manager |
@@ -31,14 +31,14 @@ pub use audit::{AuditSink, KmsCall, KmsOutcome, collect_request_ids, note_reques
 pub use clock::{Clock, Instant};
 pub use kek::{KekId, KekState, KekStatus, KekVersion, KekVersionState, WrappedKey};
 pub use kms::{
-    Capabilities, GenerateRequest, GeneratedKey, Kek, KeyAdmin, KeyInspector, KeyWrapper,
+    Capabilities, GenerateRequest, GeneratedKey, Kek, KeyAdmin, KeyInspector, KeyWrapper, KmsClock,
     RewrapRequest, RotationSchedule, UnwrapRequest, UnwrappedKey, WrapRequest,
 };
 pub use kms_error::{Fault, KmsError, KmsErrorKind, KmsOperation};
 pub use scope::{ScopeId, ScopeIdError};
 pub use store::{
     Changes, Claim, ClaimRequest, DekChange, DekQuery, DekRecord, DekState, Insertion, KekUsage,
-    KeyStore, MemberId, MemberReport, NewDek, StateChange, StoreIdentity, StoreRevision,
+    KeyStore, MemberId, MemberReport, NewDek, NewWrap, StateChange, StoreIdentity, StoreRevision,
     StoredWrap, WrapSwap,
 };
 pub use store_error::{StoreError, StoreErrorKind};

@@ -27,7 +27,7 @@ use crate::{KekId, KekState, KekVersion, ScopeId, StoreError, WrappedKey};
 /// - A row that this library cannot have written is
 ///   [`Corrupt`](crate::StoreErrorKind::Corrupt), never skipped.
 /// - What exceeds a limit is [`Refused`](crate::StoreErrorKind::Refused) before
-///   anything is written: blobs of 1 to 1024 bytes, KEK ids of 1 to 512, names of KEK
+///   anything is written: 16 wraps of a DEK, blobs of 1 to 1024 bytes, KEK ids of 1 to 512, names of KEK
 ///   versions of 1 to 255, member ids of 1 to 64, none of the texts with a NUL.
 /// - A call that changed nothing has no revision.
 #[async_trait]
@@ -45,7 +45,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Stores a new version and ends the claim on it. The first version of a scope is
     /// active at once; a later one is pending until
     /// [`activate_due`](Self::activate_due). A version that would leave a gap, or a key
-    /// id that another DEK has, is [`Refused`](crate::StoreErrorKind::Refused).
+    /// id that another DEK has, is [`Refused`](crate::StoreErrorKind::Refused); so are
+    /// two wraps by one KEK.
     async fn insert_dek(&self, dek: &NewDek) -> Result<Insertion, StoreError>;
 
     /// Makes every pending version active whose delay has passed and whose revision
@@ -63,6 +64,11 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// new one's KEK nor its version is known to be unusable; returns whether it was.
     /// Logs the old KEK version, without the blob.
     async fn replace_wrap(&self, swap: &WrapSwap) -> Result<bool, StoreError>;
+
+    /// Adds a wrap if the DEK still has wraps, its slot is free, no other wrap of the DEK
+    /// is by the same KEK, and neither that KEK nor its version is known to be unusable;
+    /// returns whether it did.
+    async fn add_wrap(&self, wrap: &NewWrap) -> Result<bool, StoreError>;
 
     /// Records what a KMS says about a KEK and its versions. Versions that it does not
     /// tell about stay as they are known.
@@ -147,6 +153,9 @@ pub struct StoredWrap {
 }
 
 impl StoredWrap {
+    /// Wraps that one DEK has at most, in the slots 0 to 15.
+    pub const PER_DEK_MAX: usize = 16;
+
     /// Puts a wrap together.
     pub fn new(slot: u8, rev: u64, wrapped: WrappedKey) -> Self {
         Self { slot, rev, wrapped }
@@ -281,12 +290,14 @@ pub struct NewDek {
     pub key_id: KeyId,
     /// Its wrap, which becomes slot 0.
     pub wrapped: WrappedKey,
+    /// Wraps by other KEKs, which become slots 1 and up.
+    pub also_wrapped: Vec<WrappedKey>,
     /// How long it stays pending at least, if it is not the scope's first.
     pub activation_delay: Duration,
 }
 
 impl NewDek {
-    /// Puts a new DEK together.
+    /// Puts a new DEK with a single wrap together.
     pub fn new(
         scope: ScopeId,
         version: DekVersion,
@@ -294,7 +305,19 @@ impl NewDek {
         wrapped: WrappedKey,
         activation_delay: Duration,
     ) -> Self {
-        Self { scope, version, key_id, wrapped, activation_delay }
+        let also_wrapped = Vec::new();
+        Self { scope, version, key_id, wrapped, also_wrapped, activation_delay }
+    }
+
+    /// The same with wraps by other KEKs.
+    pub fn also_wrapped(mut self, wraps: Vec<WrappedKey>) -> Self {
+        self.also_wrapped = wraps;
+        self
+    }
+
+    /// All its wraps, in the order of their slots.
+    pub fn wraps(&self) -> impl Iterator<Item = &WrappedKey> {
+        [&self.wrapped].into_iter().chain(&self.also_wrapped)
     }
 }
 
@@ -344,6 +367,25 @@ impl WrapSwap {
     /// Puts a swap together.
     pub fn new(key_id: KeyId, slot: u8, expected_rev: u64, wrapped: WrappedKey) -> Self {
         Self { key_id, slot, expected_rev, wrapped }
+    }
+}
+
+/// Adds a wrap by another KEK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NewWrap {
+    /// The DEK.
+    pub key_id: KeyId,
+    /// Which of its wraps it becomes.
+    pub slot: u8,
+    /// The wrap, verified by unwrapping.
+    pub wrapped: WrappedKey,
+}
+
+impl NewWrap {
+    /// Puts a new wrap together.
+    pub fn new(key_id: KeyId, slot: u8, wrapped: WrappedKey) -> Self {
+        Self { key_id, slot, wrapped }
     }
 }
 

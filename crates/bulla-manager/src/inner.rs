@@ -33,7 +33,9 @@ pub(crate) struct Inner {
     pub(crate) runtime: Handle,
     /// The KEK that wraps new DEKs.
     pub(crate) kek: Arc<KekHandle>,
-    /// Every KEK that may unwrap, that one included.
+    /// The KEKs that wrap new DEKs as well; see `keyring`.
+    pub(crate) also_wrapping: Vec<Arc<KekHandle>>,
+    /// Every KEK that may unwrap, those included.
     pub(crate) keks: HashMap<KekId, Arc<KekHandle>>,
     pub(crate) cache: Cache,
     pub(crate) flights: Flights<DekQuery, Result<Arc<Slot>, Error>>,

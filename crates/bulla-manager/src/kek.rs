@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use bulla_backend::{
     GenerateRequest, GeneratedKey, Instant, Kek, KekId, KekState, KekStatus, KekVersionState,
-    KmsError, RewrapRequest, UnwrapRequest, UnwrappedKey, WrappedKey,
+    KmsError, RewrapRequest, UnwrapRequest, UnwrappedKey, WrapRequest, WrappedKey,
 };
-use bulla_core::KmsContext;
+use bulla_core::{DataKey, KmsContext};
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use crate::stats::Counters;
@@ -26,6 +26,8 @@ pub(crate) struct KekHandle {
     /// How often the KEK or a version of it was closed; an unwrap that began before
     /// proves nothing after it.
     closures: AtomicU64,
+    /// Until when others are asked first where there are others, in nanoseconds.
+    avoided_until: AtomicU64,
     /// Held by a probe.
     probing: Arc<Mutex<()>>,
     /// Calls at once: a KEK that hangs keeps nobody else waiting.
@@ -50,6 +52,7 @@ impl KekHandle {
             versions: ArcSwap::default(),
             generation: AtomicU64::new(0),
             closures: AtomicU64::new(0),
+            avoided_until: AtomicU64::new(0),
             probing: Arc::default(),
             permits: Semaphore::new(calls_at_once),
         }
@@ -81,6 +84,16 @@ impl KekHandle {
     /// No DEK under this KEK serves until another unwrap has succeeded.
     pub(crate) fn end_validity(&self) {
         self.valid_until.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether other KEKs should be asked before this one.
+    pub(crate) fn is_avoided(&self, now: Instant) -> bool {
+        now.as_nanos() < self.avoided_until.load(Ordering::Relaxed)
+    }
+
+    /// It failed: others are asked first until `until`.
+    pub(crate) fn avoid(&self, until: Instant) {
+        self.avoided_until.store(until.as_nanos(), Ordering::Relaxed);
     }
 
     /// The right to probe, unless a probe is running.
@@ -143,6 +156,16 @@ impl KekHandle {
         let _permit = self.permits.acquire().await;
         self.counters.kms_calls.add_one();
         self.kek.generate_data_key(GenerateRequest::new(context)).await
+    }
+
+    pub(crate) async fn wrap(
+        &self,
+        data_key: &DataKey,
+        context: &KmsContext,
+    ) -> Result<WrappedKey, KmsError> {
+        let _permit = self.permits.acquire().await;
+        self.counters.kms_calls.add_one();
+        self.kek.wrap_key(WrapRequest::new(data_key, context)).await
     }
 
     pub(crate) async fn unwrap(

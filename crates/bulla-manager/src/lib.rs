@@ -9,7 +9,9 @@
 //! | `self_contained` | envelopes that carry their own wrapped key |
 //! | `slot`, `cache` | slots own the secrets; a bounded LRU owns the slots |
 //! | `inner` | what the parts share, and the order in which news is applied |
+//! | [`layers`] | time-outs, retries, circuit breaker, limits, audit, around any KEK |
 //! | `lineage`, `budget` | new DEK versions, and when they are due |
+//! | `keyring` | one DEK under several KEKs |
 //! | `rewrap` | wraps renewed after a KEK rotation |
 //! | `upkeep` | the background: change feed, probes, refreshes, deadlines |
 //! | `policy` | every limit and interval, and the exposure that follows |
@@ -26,6 +28,8 @@ mod flights;
 mod freshness;
 mod inner;
 mod kek;
+mod keyring;
+pub mod layers;
 mod lineage;
 mod load;
 mod manager;

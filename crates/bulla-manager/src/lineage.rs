@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulla_backend::{
-    Claim, ClaimRequest, DekQuery, DekRecord, DekState, Insertion, NewDek, ScopeId,
+    Claim, ClaimRequest, DekQuery, DekRecord, DekState, Insertion, NewDek, ScopeId, StoredWrap,
 };
 use bulla_core::DekVersion;
+use futures_util::future::try_join;
 
 use crate::Error;
 use crate::inner::Inner;
@@ -100,20 +101,25 @@ impl Inner {
     async fn make(&self, scope: &ScopeId, version: DekVersion) -> Result<bool, Error> {
         let generated = self.kek.generate(&scope.context().kms_context(version)).await?;
         let key_id = generated.data_key.id(version, scope.context())?;
+        let dek = Dek { scope, version, key_id };
+        let also_wrapped = self.wrap_under_others(dek, &generated.data_key).await?;
         drop(generated.data_key);
         // A wrap that does not unwrap would be found when records are lost already.
         let wrapped = generated.wrapped;
-        let proven = self.prove(Dek { scope, version, key_id }, &wrapped).await?;
+        let (proven, ()) =
+            try_join(self.prove(dek, &wrapped), self.prove_all(dek, &also_wrapped)).await?;
         let delay = self.policy.activation_delay;
         let dek = NewDek::new(scope.clone(), version, key_id, wrapped, delay);
+        let dek = dek.also_wrapped(also_wrapped);
         let batch = self.feed_batch();
         let Insertion::Stored(state) = self.store.insert_dek(&dek).await? else {
             return Ok(false);
         };
         self.counters.created.add_one();
         tracing::info!(%scope, %version, %key_id, "made a data key");
-        let record =
-            DekRecord::new(scope.clone(), version, key_id, state, Duration::ZERO, Vec::new());
+        let wraps = (0..).zip(dek.wraps()).map(|(at, wrap)| StoredWrap::new(at, 1, wrap.clone()));
+        let wraps = wraps.collect();
+        let record = DekRecord::new(scope.clone(), version, key_id, state, Duration::ZERO, wraps);
         let closures = proven.closures;
         let slot = self.new_slot(&record, proven);
         // If the store or the KEK has changed meanwhile, the next load looks again.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bulla_backend::{DekQuery, DekRecord, Instant, KekVersion, ScopeId, StoredWrap, WrappedKey};
+use bulla_backend::{DekQuery, DekRecord, Instant, KekVersion, ScopeId, WrappedKey};
 use bulla_core::{DekVersion, EnvelopeKey, KeyId};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -31,6 +31,12 @@ pub(crate) struct Dek<'a> {
     pub(crate) scope: &'a ScopeId,
     pub(crate) version: DekVersion,
     pub(crate) key_id: KeyId,
+}
+
+impl<'a> Dek<'a> {
+    pub(crate) fn of(record: &'a DekRecord) -> Self {
+        Self { scope: &record.scope, version: record.version, key_id: record.key_id }
+    }
 }
 
 /// Keys that were proven to be those of a DEK.
@@ -243,13 +249,6 @@ impl Inner {
         }))
     }
 
-    /// Unwraps a DEK by the first of its wraps whose KEK is at hand.
-    pub(crate) async fn unwrap(&self, record: &DekRecord) -> Result<Proven, Error> {
-        let wrap = self.usable_wrap(record)?;
-        let dek = Dek { scope: &record.scope, version: record.version, key_id: record.key_id };
-        self.prove(dek, &wrap.wrapped).await
-    }
-
     /// Unwraps `wrapped` and checks that it holds `dek`: the key id that is derived
     /// from what was unwrapped commits to the key, its version and its scope.
     pub(crate) async fn prove(&self, dek: Dek<'_>, wrapped: &WrappedKey) -> Result<Proven, Error> {
@@ -273,16 +272,5 @@ impl Inner {
             known => known,
         };
         Ok(Proven { keys, kek, wrapped_by, began, closures })
-    }
-
-    /// The first wrap whose KEK this manager was given.
-    pub(crate) fn usable_wrap<'a>(&self, record: &'a DekRecord) -> Result<&'a StoredWrap, Error> {
-        let usable = record.wraps.iter().find(|wrap| self.keks.contains_key(&wrap.wrapped.kek));
-        usable.ok_or_else(|| match record.wraps.first() {
-            Some(wrap) => {
-                Error::UnknownKek { key_id: record.key_id, kek: wrap.wrapped.kek.clone() }
-            }
-            None => Error::UnknownKey(record.key_id),
-        })
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bulla_backend::{Clock, Kek, KekId, KekStatus, KeyStore, KmsErrorKind, MemberId, ScopeId};
+use bulla_backend::{
+    Clock, Kek, KekId, KekStatus, KeyStore, KmsErrorKind, MemberId, ScopeId, StoredWrap,
+};
 use bulla_core::{KeyError, KeyOptions};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -57,6 +59,7 @@ impl Manager {
         ManagerBuilder {
             profile,
             kek,
+            also_wrapping: Vec::new(),
             others: Vec::new(),
             store,
             policy: Policy::default(),
@@ -133,6 +136,7 @@ impl Manager {
 pub struct ManagerBuilder {
     profile: Profile,
     kek: Arc<dyn Kek>,
+    also_wrapping: Vec<Arc<dyn Kek>>,
     others: Vec<Arc<dyn Kek>>,
     store: Arc<dyn KeyStore>,
     policy: Policy,
@@ -145,6 +149,48 @@ impl ManagerBuilder {
     /// Lets the manager unwrap DEKs of another KEK as well.
     pub fn also_unwrap_with(mut self, kek: Arc<dyn Kek>) -> Self {
         self.others.push(kek);
+        self
+    }
+
+    /// Wraps each DEK under another KEK as well: in another region, at another KMS, in a
+    /// safe. Any one of them then opens it, so the loss of a KMS is not the loss of the
+    /// data. 15 at most.
+    ///
+    /// - A new DEK is made when *every* KEK has wrapped it and has proven, by unwrapping,
+    ///   that it can open it. While one of them is down, no DEKs are made or rotated.
+    /// - A DEK is loaded by the first KEK that can. It serves by that KEK's leave: if that
+    ///   is revoked or not heard of for too long, the key is wiped, and the next use loads
+    ///   it by another KEK. To take a key away from a service, revoke *all* of its KEKs.
+    /// - DEKs that lack a wrap, because they are older than this setting, get it in the
+    ///   background when they are used, unless the policy's `rewrap_concurrency` is 0.
+    /// - A KEK that is disabled does not keep the manager from starting if another of them
+    ///   is not.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use bulla_core::RecordContext;
+    /// # use bulla_manager::{Manager, MemoryKeyStore, Profile, SystemClock};
+    /// # use bulla_testkit::TestKms;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Arc::new(MemoryKeyStore::new(Arc::new(SystemClock))?);
+    /// # let record = RecordContext::new([("table", "orders"), ("row", "42")])?;
+    /// let (here, elsewhere) = (Arc::new(TestKms::new("here")), Arc::new(TestKms::new("elsewhere")));
+    /// let manager = Manager::builder(Profile::Development, here, store.clone())
+    ///     .also_wrap_with(elsewhere.clone())
+    ///     .start()
+    ///     .await?;
+    /// let envelope = manager.scope("t-9f2c", "orders")?.seal(b"mind the dog", &record).await?;
+    ///
+    /// // Another process, long after the first KMS burnt down.
+    /// let manager = Manager::builder(Profile::Development, elsewhere, store).start().await?;
+    /// let opened = manager.scope("t-9f2c", "orders")?.open(&envelope, &record).await?;
+    /// assert_eq!(opened.plaintext, b"mind the dog");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn also_wrap_with(mut self, kek: Arc<dyn Kek>) -> Self {
+        self.also_wrapping.push(kek);
         self
     }
 
@@ -190,13 +236,21 @@ impl ManagerBuilder {
         let at_once = self.policy.kms_concurrency;
         let handle = |kek| Arc::new(KekHandle::new(kek, Arc::clone(&counters), at_once));
         let kek = handle(self.kek);
-        let keks: HashMap<KekId, _> = self
-            .others
-            .into_iter()
-            .map(handle)
-            .chain([Arc::clone(&kek)])
-            .map(|kek| (kek.id().clone(), kek))
-            .collect();
+        let mut keks: HashMap<KekId, _> = HashMap::from([(kek.id().clone(), Arc::clone(&kek))]);
+        let mut also_wrapping = Vec::new();
+        for other in self.also_wrapping {
+            if !keks.contains_key(other.kek()) {
+                let other = handle(other);
+                keks.insert(other.id().clone(), Arc::clone(&other));
+                also_wrapping.push(other);
+            }
+        }
+        if also_wrapping.len() >= StoredWrap::PER_DEK_MAX {
+            return Err(Error::Policy("also_wrap_with takes 15 KEKs at most"));
+        }
+        for other in self.others {
+            keks.entry(other.kek().clone()).or_insert_with(|| handle(other));
+        }
         let now = in_time(&*self.clock, self.policy.load_timeout, async {
             Ok(self.store.changes_since(None, 0).await?)
         })
@@ -213,6 +267,7 @@ impl ManagerBuilder {
             counters,
             runtime,
             kek,
+            also_wrapping,
             keks,
             rewraps,
             feed_position: FeedPosition(Mutex::new(now.revision)),
@@ -225,9 +280,7 @@ impl ManagerBuilder {
             store_replaced: AtomicBool::default(),
             closed: AtomicBool::default(),
         });
-        for kek in inner.keks.values() {
-            check_kek(&inner, kek).await?;
-        }
+        check_keks(&inner).await?;
         inner.in_time(inner.see_feed()).await?;
         inner.spawn(upkeep::run(Arc::downgrade(&inner)));
         inner.spawn(rewrap::run(Arc::downgrade(&inner), asked));
@@ -238,7 +291,7 @@ impl ManagerBuilder {
         if self.profile == Profile::Development {
             return Ok(());
         }
-        for kek in self.others.iter().chain([&self.kek]) {
+        for kek in self.others.iter().chain(&self.also_wrapping).chain([&self.kek]) {
             let can = kek.capabilities();
             let reason = if !can.remote && !self.allow_local_kek {
                 "its key material is in this process; use a KMS, or say allow_local_kek()"
@@ -251,6 +304,25 @@ impl ManagerBuilder {
         }
         Ok(())
     }
+}
+
+/// Learns the state of each KEK, and refuses those that cannot be used. Of those that wrap
+/// new DEKs, one that can be used is enough: it opens what they all wrapped.
+async fn check_keks(inner: &Inner) -> Result<(), Error> {
+    let mut closed = None;
+    let mut wrapping = inner.keyring().count();
+    for kek in inner.keks.values() {
+        let wraps = inner.keyring().any(|other| Arc::ptr_eq(other, kek));
+        match check_kek(inner, kek).await {
+            Err(error @ Error::KekClosed { .. }) if wraps => {
+                tracing::warn!(%error, "no data keys are made until it is enabled");
+                wrapping -= 1;
+                closed = Some(error);
+            }
+            outcome => outcome?,
+        }
+    }
+    closed.filter(|_| wrapping == 0).map_or(Ok(()), Err)
 }
 
 /// Learns the state of a KEK at the start, and refuses one that cannot be used.

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bulla_backend::{
     Changes, Claim, ClaimRequest, Clock, DekChange, DekQuery, DekRecord, DekState, Insertion,
     Instant, KekId, KekState, KekStatus, KekUsage, KekVersion, KeyStore, MemberId, MemberReport,
-    NewDek, ScopeId, StateChange, StoreError, StoreErrorKind, StoreIdentity, StoreRevision,
-    StoredWrap, WrapSwap, WrappedKey,
+    NewDek, NewWrap, ScopeId, StateChange, StoreError, StoreErrorKind, StoreIdentity,
+    StoreRevision, StoredWrap, WrapSwap, WrappedKey,
 };
 use bulla_core::{DekVersion, KeyId};
 
@@ -70,7 +70,8 @@ impl KeyStore for MemoryKeyStore {
     }
 
     async fn insert_dek(&self, dek: &NewDek) -> Result<Insertion, StoreError> {
-        check_wrap(&dek.wrapped)?;
+        dek.wraps().try_for_each(check_wrap)?;
+        check_slots(dek)?;
         self.tables()?.insert(dek, self.clock.now())
     }
 
@@ -88,6 +89,12 @@ impl KeyStore for MemoryKeyStore {
     async fn replace_wrap(&self, swap: &WrapSwap) -> Result<bool, StoreError> {
         check_wrap(&swap.wrapped)?;
         Ok(self.tables()?.replace_wrap(swap))
+    }
+
+    async fn add_wrap(&self, wrap: &NewWrap) -> Result<bool, StoreError> {
+        check_wrap(&wrap.wrapped)?;
+        check_slot(wrap.slot)?;
+        Ok(self.tables()?.add_wrap(wrap))
     }
 
     async fn record_kek(&self, state: &KekState) -> Result<(), StoreError> {
@@ -254,7 +261,9 @@ impl Tables {
             Some(_) => DekState::Pending,
         };
         let rev = self.bump();
-        self.register(&dek.wrapped);
+        dek.wraps().for_each(|wrap| self.register(wrap));
+        let wraps = (0..).zip(dek.wraps());
+        let wraps = wraps.map(|(slot, wrap)| StoredWrap::new(slot, 1, wrap.clone())).collect();
         let lineage = self.lineages.entry(dek.scope.clone()).or_default();
         lineage.versions.insert(dek.version, dek.key_id);
         lineage.claim = None;
@@ -267,7 +276,7 @@ impl Tables {
                 created_at: now,
                 activate_at: now.after(dek.activation_delay),
                 rev,
-                wraps: vec![StoredWrap::new(0, 1, dek.wrapped.clone())],
+                wraps,
             },
         );
         self.set_state(dek.key_id, state, rev);
@@ -333,6 +342,26 @@ impl Tables {
         self.revision = rev;
         self.register(&swap.wrapped);
         self.stamp(swap.key_id, rev);
+        true
+    }
+
+    fn add_wrap(&mut self, new: &NewWrap) -> bool {
+        if !self.may_wrap(&new.wrapped) {
+            return false;
+        }
+        let rev = self.revision + 1;
+        let Some(dek) = self.deks.get_mut(&new.key_id).filter(|dek| !dek.wraps.is_empty()) else {
+            return false;
+        };
+        let is_taken = |w: &StoredWrap| w.slot == new.slot || w.wrapped.kek == new.wrapped.kek;
+        if dek.wraps.iter().any(is_taken) {
+            return false;
+        }
+        dek.wraps.push(StoredWrap::new(new.slot, 1, new.wrapped.clone()));
+        dek.wraps.sort_by_key(|wrap| wrap.slot);
+        self.revision = rev;
+        self.register(&new.wrapped);
+        self.stamp(new.key_id, rev);
         true
     }
 
@@ -476,6 +505,23 @@ fn check_wrap(wrap: &WrappedKey) -> Result<(), StoreError> {
     }
     check_kek(&wrap.kek)?;
     wrap.kek_version.label().map_or(Ok(()), check_label)
+}
+
+/// How many wraps a new DEK has, and that no two are by one KEK.
+fn check_slots(dek: &NewDek) -> Result<(), StoreError> {
+    check_slot(u8::try_from(dek.also_wrapped.len()).unwrap_or(u8::MAX))?;
+    let mut keks = BTreeSet::new();
+    if dek.wraps().all(|wrap| keks.insert(&wrap.kek)) {
+        return Ok(());
+    }
+    Err(refused("two wraps of one DEK are by the same KEK"))
+}
+
+fn check_slot(slot: u8) -> Result<(), StoreError> {
+    if usize::from(slot) < StoredWrap::PER_DEK_MAX {
+        return Ok(());
+    }
+    Err(refused("a DEK has 16 wraps at most"))
 }
 
 fn check_kek(kek: &KekId) -> Result<(), StoreError> {

@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bulla_backend::{DekQuery, WrapSwap};
+use bulla_backend::{DekQuery, DekRecord, KekVersion, StoredWrap, WrapSwap};
 use bulla_core::KeyId;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::Error;
 use crate::inner::Inner;
+use crate::kek::KekHandle;
 use crate::load::Dek;
 use crate::slot::Slot;
 
@@ -88,9 +89,13 @@ pub(crate) async fn run(manager: Weak<Inner>, mut asked: mpsc::Receiver<Arc<Slot
         let work = Rewrapping { inner: Arc::clone(&inner), slot };
         inner.spawn(async move {
             let Rewrapping { inner, slot } = &work;
-            if let Err(error) = inner.in_time(inner.rewrap(slot)).await {
+            let renew = async {
+                let own = if slot.is_behind() { inner.rewrap(slot).await } else { Ok(()) };
+                if inner.lacks_wraps(slot) { own.and(inner.mend_wraps(slot).await) } else { own }
+            };
+            if let Err(error) = inner.in_time(renew).await {
                 inner.counters.rewrap_failures.add_one();
-                tracing::warn!(key_id = %slot.key_id, %error, "a wrap could not be renewed; the old one stays");
+                tracing::warn!(key_id = %slot.key_id, %error, "a wrap could not be renewed or added; the old ones stay");
             }
             drop((work, permit));
         });
@@ -98,20 +103,36 @@ pub(crate) async fn run(manager: Weak<Inner>, mut asked: mpsc::Receiver<Arc<Slot
 }
 
 impl Inner {
-    /// Renews the wrap of one DEK, if it is still behind its KEK.
+    /// Renews the wrap that a DEK was loaded by, if it is still behind its KEK.
     async fn rewrap(&self, slot: &Slot) -> Result<(), Error> {
         self.check_running()?;
         let (scope, key_id, kek) = (slot.scope.id.clone(), slot.key_id, &slot.kek);
         let read = self.read_one(DekQuery::Key { scope, key_id }).await?;
         let record = read.found.ok_or(Error::UnknownKey(key_id))?;
-        let old = self.usable_wrap(&record)?;
-        let dek = Dek { scope: &record.scope, version: record.version, key_id };
-        let current = kek.current();
-        if old.wrapped.kek != *kek.id() || old.wrapped.kek_version.label() == current.as_deref() {
+        let Some(old) = record.wraps.iter().find(|wrap| wrap.wrapped.kek == *kek.id()) else {
+            // It has moved to another KEK, as the next refresh will see.
+            return Ok(());
+        };
+        if old.wrapped.kek_version.label() == kek.current().as_deref() {
             // Another process was faster, or the store says so: the KEK knows.
-            slot.set_wrapped_by(self.prove(dek, &old.wrapped).await?.wrapped_by);
+            slot.set_wrapped_by(self.prove(Dek::of(&record), &old.wrapped).await?.wrapped_by);
             return Ok(());
         }
+        if let Some(wrapped_by) = self.renew(&record, old, kek).await? {
+            slot.set_wrapped_by(wrapped_by);
+        }
+        Ok(())
+    }
+
+    /// Moves a wrap to the current version of its KEK. Returns which that is, unless
+    /// another process was faster.
+    pub(crate) async fn renew(
+        &self,
+        record: &DekRecord,
+        old: &StoredWrap,
+        kek: &KekHandle,
+    ) -> Result<Option<KekVersion>, Error> {
+        let (dek, key_id) = (Dek::of(record), record.key_id);
         let context = record.scope.context().kms_context(record.version);
         let new = kek.rewrap(&old.wrapped, &context).await?;
         if new.kek_version.label() == old.wrapped.kek_version.label() {
@@ -121,11 +142,10 @@ impl Inner {
         let swap = WrapSwap::new(key_id, old.slot, old.rev, new);
         if self.store.replace_wrap(&swap).await? {
             self.counters.rewraps.add_one();
-            slot.set_wrapped_by(wrapped_by);
-        } else {
-            // Somebody else has replaced it; the next attempt will see by what.
-            tracing::debug!(%key_id, "another process renewed the wrap");
+            return Ok(Some(wrapped_by));
         }
-        Ok(())
+        // Somebody else has replaced it; the next attempt will see by what.
+        tracing::debug!(%key_id, "another process renewed the wrap");
+        Ok(None)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
-use bulla_backend::{DekRecord, DekState, Instant, KekVersion, ScopeId};
+use bulla_backend::{DekRecord, DekState, Instant, KekId, KekVersion, ScopeId};
 use bulla_core::{DekVersion, EnvelopeKey, KeyId};
 
 use crate::budget::Budget;
@@ -138,6 +138,8 @@ pub(crate) struct Slot {
     /// When a rewrap may be tried, in nanoseconds.
     rewrap_at: AtomicU64,
     wrapped_by: ArcSwap<KekVersion>,
+    /// The wraps by other KEKs, as the store last said.
+    other_wraps: ArcSwap<Vec<(KekId, KekVersion)>>,
     /// Generation of the KEK for which `stale_kek` was last worked out.
     kek_generation: AtomicU64,
     stale_kek: AtomicBool,
@@ -179,10 +181,12 @@ impl Slot {
             used_at: AtomicU64::new(began.as_nanos()),
             rewrap_at: AtomicU64::new(0),
             wrapped_by: ArcSwap::from_pointee(wrapped_by),
+            other_wraps: ArcSwap::default(),
             kek_generation: AtomicU64::new(0),
             stale_kek: AtomicBool::new(false),
         };
         slot.set_state(new.record.state);
+        slot.set_wraps(new.record);
         slot.compare_kek();
         slot
     }
@@ -252,9 +256,28 @@ impl Slot {
         take_if_due(&self.refresh_at, now)
     }
 
-    /// True for one caller once a rewrap is due.
-    pub(crate) fn take_rewrap(&self, now: Instant) -> bool {
-        self.stale_kek.load(Ordering::Relaxed) && take_if_due(&self.rewrap_at, now)
+    /// True for one caller once a rewrap is due: of the wrap that it was loaded by, or of
+    /// others if `others_are_due`.
+    pub(crate) fn take_rewrap(&self, now: Instant, others_are_due: impl FnOnce() -> bool) -> bool {
+        (self.is_behind() || others_are_due()) && take_if_due(&self.rewrap_at, now)
+    }
+
+    /// Whether the wrap that it was loaded by is behind its KEK.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.stale_kek.load(Ordering::Relaxed)
+    }
+
+    /// The wraps by other KEKs than its own.
+    pub(crate) fn other_wraps(&self) -> Guard<Arc<Vec<(KekId, KekVersion)>>> {
+        self.other_wraps.load()
+    }
+
+    /// Learns the wraps that the store has.
+    pub(crate) fn set_wraps(&self, record: &DekRecord) {
+        let others = record.wraps.iter().map(|wrap| &wrap.wrapped);
+        let others = others.filter(|wrap| wrap.kek != *self.kek.id());
+        let others = others.map(|wrap| (wrap.kek.clone(), wrap.kek_version.clone())).collect();
+        self.other_wraps.store(Arc::new(others));
     }
 
     pub(crate) fn proven_at(&self) -> Instant {

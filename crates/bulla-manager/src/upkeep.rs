@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use crate::Error;
 use crate::inner::Inner;
 use crate::kek::KekHandle;
+use crate::load::Dek;
 use crate::slot::Slot;
 
 /// Changes taken from the store at once, about.
@@ -227,7 +228,7 @@ impl Inner {
         slot.attend(now);
         // A read of the cache is what its recency is made of.
         let _ = self.cache.slot(&slot.key_id);
-        if self.policy.rewrap_concurrency > 0 && slot.take_rewrap(now) {
+        if self.policy.rewrap_concurrency > 0 && slot.take_rewrap(now, || self.lacks_wraps(slot)) {
             self.rewraps.ask(slot);
         }
         if slot.seals() && now >= slot.stages_at && slot.budget.stage(now) {
@@ -282,13 +283,15 @@ impl Inner {
         let record = read.found.ok_or(Error::UnknownKey(key_id))?;
         self.apply_unless_changed(read.batch, || self.apply(slot, record.state));
         Self::check_opens(&record)?;
-        if self.usable_wrap(&record)?.wrapped.kek != *slot.kek.id() {
+        let Some(wrap) = record.wraps.iter().find(|wrap| wrap.wrapped.kek == *slot.kek.id()) else {
             // It has moved to another KEK: the next use loads it from there.
             self.cache.evict(slot);
             return Ok(());
-        }
-        // The keys that this derives are those of the slot; they prove it and go.
-        let proven = self.unwrap(&record).await?;
+        };
+        slot.set_wraps(&record);
+        // The keys that this derives are those of the slot; they prove it and go. Another
+        // KEK would prove the same key, and not that this one may still open it.
+        let proven = self.prove(Dek::of(&record), &wrap.wrapped).await?;
         let next = proven.began.after(self.policy.refresh_after);
         slot.prove(proven.began, next, proven.wrapped_by);
         Ok(())

@@ -1,8 +1,9 @@
 //! What a store takes, checked before a statement runs.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use bulla_backend::{KekId, KekState, MemberId, StoreError, WrappedKey};
+use bulla_backend::{KekId, KekState, MemberId, NewDek, StoreError, StoredWrap, WrappedKey};
 
 use crate::error::refused;
 
@@ -16,6 +17,24 @@ pub(crate) fn check_wrap(wrap: &WrappedKey) -> Result<(), StoreError> {
     }
     check_kek(&wrap.kek)?;
     wrap.kek_version.label().map_or(Ok(()), check_label)
+}
+
+/// Each wrap, how many there are, and that no two are by one KEK.
+pub(crate) fn check_dek(dek: &NewDek) -> Result<(), StoreError> {
+    dek.wraps().try_for_each(check_wrap)?;
+    check_slot(u8::try_from(dek.also_wrapped.len()).unwrap_or(u8::MAX))?;
+    let mut keks = HashSet::new();
+    if dek.wraps().all(|wrap| keks.insert(&wrap.kek)) {
+        return Ok(());
+    }
+    Err(refused("two wraps of one DEK are by the same KEK"))
+}
+
+pub(crate) fn check_slot(slot: u8) -> Result<(), StoreError> {
+    if usize::from(slot) < StoredWrap::PER_DEK_MAX {
+        return Ok(());
+    }
+    Err(refused("a DEK has 16 wraps at most"))
 }
 
 pub(crate) fn check_kek_state(state: &KekState) -> Result<(), StoreError> {

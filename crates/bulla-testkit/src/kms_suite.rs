@@ -148,7 +148,23 @@ pub enum Condition {
 #[macro_export]
 macro_rules! kms_conformance_tests {
     ($fixture:expr) => {
-        $crate::kms_conformance_tests! { @each $fixture;
+        $crate::__kms_cases! { $crate::kms_conformance_tests, @each $fixture; }
+    };
+    (@each $fixture:expr; $($case:ident)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let fixture = $fixture;
+            $crate::kms_suite::$case(&fixture).await;
+        }
+    )+};
+}
+
+/// Hands the names of all cases to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kms_cases {
+    ($macro:path, $($before:tt)*) => {
+        $macro! { $($before)*
             a_destroyed_version_is_gone
             a_disabled_key_does_nothing
             a_disabled_version_does_not_unwrap
@@ -179,13 +195,20 @@ macro_rules! kms_conformance_tests {
             wrapped_keys_unwrap
         }
     };
-    (@each $fixture:expr; $($case:ident)+) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $case() {
-            let fixture = $fixture;
-            $crate::kms_suite::$case(&fixture).await;
-        }
-    )+};
+}
+
+/// Runs every case, one after the other, each with a fixture of its own: for tests that
+/// watch something across all of them, such as a log.
+///
+/// # Panics
+/// Where a case does.
+pub async fn run_all<F: KmsFixture>(start: impl AsyncFn() -> F) {
+    macro_rules! run {
+        (@each $start:expr; $($case:ident)+) => {$(
+            $case(&$start().await).await;
+        )+};
+    }
+    crate::__kms_cases! { run, @each start; }
 }
 
 /// The context of most cases.

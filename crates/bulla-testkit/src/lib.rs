@@ -5,6 +5,7 @@
 //!   real ones.
 //! - [`FaultyStore`] counts reads of a key store and fails on command.
 //! - [`kms_suite`] and [`mod@store_suite`] are the conformance suites of the contracts.
+//! - `redaction` (feature of the same name) proves that secrets stay out of logs.
 //! - [`TestKms`] is a strict KMS in memory that counts calls and fails on command.
 //!
 //! With the feature `format`, `reference` is a second, plain implementation of the envelope
@@ -19,10 +20,13 @@ pub mod fuzzing;
 mod kms;
 pub mod kms_suite;
 mod proxy;
+#[cfg(feature = "redaction")]
+pub mod redaction;
 #[cfg(feature = "format")]
 pub mod reference;
 #[cfg(unix)]
 pub mod servers;
+mod spellings;
 mod store;
 pub mod store_suite;
 #[cfg(feature = "format")]

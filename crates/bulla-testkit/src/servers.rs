@@ -150,9 +150,49 @@ impl Drop for OwnServer {
 pub fn own_openbao() -> io::Result<Option<(OwnServer, String)>> {
     let Some(program) = find(Server::BaoProgram) else { return Ok(None) };
     let port = free_port()?;
-    let mut command = Command::new(Path::new(&program));
+    let mut command = Command::new(program);
     command.args(["server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token"]);
     command.arg(format!("-dev-listen-address=127.0.0.1:{port}"));
+    let server = OwnServer::start(command)?;
+    wait_for_port(port)?;
+    Ok(Some((server, format!("http://127.0.0.1:{port}"))))
+}
+
+/// OpenBao as in production, of a test's own: its storage in `directory` survives a kill,
+/// and it unseals itself. Not initialised: that is a `PUT` of `sys/init`, which returns the
+/// root token. `None` where there is no `bao`.
+///
+/// # Errors
+/// When it does not start within ten seconds.
+pub fn own_openbao_on_disk(directory: &Path) -> io::Result<Option<(OwnServer, String)>> {
+    let Some(program) = find(Server::BaoProgram) else { return Ok(None) };
+    let (port, cluster_port) = (free_port()?, free_port()?);
+    let storage = directory.join("storage");
+    std::fs::create_dir_all(&storage)?;
+    let config = format!(
+        r#"
+storage "raft" {{
+  path = "{}"
+  node_id = "one"
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  tls_disable = true
+}}
+# Protects nothing: the server of a test has no secrets.
+seal "static" {{
+  current_key_id = "one"
+  current_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+}}
+api_addr = "http://127.0.0.1:{port}"
+cluster_addr = "http://127.0.0.1:{cluster_port}"
+"#,
+        storage.display()
+    );
+    let file = directory.join("server.hcl");
+    std::fs::write(&file, config)?;
+    let mut command = Command::new(program);
+    command.arg("server").arg("-config").arg(file);
     let server = OwnServer::start(command)?;
     wait_for_port(port)?;
     Ok(Some((server, format!("http://127.0.0.1:{port}"))))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use bulla_backend::{
     Changes, Claim, ClaimRequest, DekQuery, DekRecord, Insertion, KekId, KekState, KekUsage,
-    KeyStore, MemberId, MemberReport, NewDek, StateChange, StoreError, StoreErrorKind,
+    KeyStore, MemberId, MemberReport, NewDek, NewWrap, StateChange, StoreError, StoreErrorKind,
     StoreRevision, WrapSwap,
 };
 use tokio::sync::watch;
@@ -127,6 +127,10 @@ impl KeyStore for FaultyStore {
 
     async fn replace_wrap(&self, swap: &WrapSwap) -> Result<bool, StoreError> {
         self.write()?.replace_wrap(swap).await
+    }
+
+    async fn add_wrap(&self, wrap: &NewWrap) -> Result<bool, StoreError> {
+        self.write()?.add_wrap(wrap).await
     }
 
     async fn record_kek(&self, state: &KekState) -> Result<(), StoreError> {

@@ -152,6 +152,11 @@ cases! { ($)
         an_unusable_kek_version_gets_no_wraps
         a_wrap_may_move_to_another_kek
         a_replacement_is_checked_before_it_is_stored
+        a_dek_may_have_several_wraps
+        wraps_beyond_the_limits_are_refused
+        a_wrap_is_added_where_there_is_room
+        a_wrap_is_added_in_every_state_that_has_one
+        an_unusable_kek_adds_no_wraps
         usage_is_exact
         usage_counts_a_version_once_however_it_is_known
         a_kek_without_wraps_has_no_usage;
@@ -176,6 +181,7 @@ cases! { ($)
         one_of_many_insertions_is_stored
         processes_that_race_for_versions_leave_no_gap
         one_of_many_replacements_succeeds
+        one_of_many_additions_succeeds
         one_of_many_state_changes_succeeds
         one_of_many_activations_does_it
         the_feed_misses_nothing_under_writers

@@ -39,6 +39,9 @@
 //!   `std::io` are there.
 //! - [`Policy`]: every limit and interval, and how long a revoked key can live.
 //! - [`blocking`]: the manager for code without async.
+//! - [`kek`]: KEKs by URL, from one line of configuration.
+//! - [`layers`]: what makes a KMS dependable, and the audit trail of its calls.
+//! - [`doctor`]: looks at a KEK before a service goes live, and says what it will cost.
 //! - [`backend`]: the contracts, for those who write a KMS backend or a key store; and
 //!   [`backend::KeyAdmin`], the trait that rotates, disables and destroys a KEK.
 #![cfg_attr(feature = "testing", doc = "- [`testing`]: a KMS and a clock for unit tests.")]
@@ -46,6 +49,9 @@
 //! # Features
 //! | feature | compiles in | default |
 //! |---|---|---|
+//! | `aws` | KEKs in AWS KMS, `aws` | no |
+//! | `vault` | KEKs in Vault and OpenBao, `vault` | no |
+//! | `metrics` | `layers::MetricsSink` | no |
 //! | `local` | the embedded KEK, `local` | yes |
 //! | `sqlite` | the key store over SQLite, `sqlite` | yes |
 //! | `aws-lc-rs` | the AEAD library AWS-LC | yes |
@@ -57,8 +63,10 @@
 //! A feature chooses what is compiled in, never what it does.
 #![forbid(unsafe_code)]
 
+pub mod doctor;
 #[cfg(all(feature = "local", feature = "sqlite"))]
 mod embedded;
+pub mod kek;
 
 #[cfg(all(feature = "local", feature = "sqlite"))]
 pub use embedded::{Embedded, EmbeddedError, open_embedded, open_embedded_blocking};
@@ -93,6 +101,23 @@ pub mod format {
 pub mod backend {
     pub use bulla_backend::*;
     pub use bulla_core::{DataKey, KmsContext, ScopeContext};
+}
+
+/// What makes a KMS dependable: time-outs, retries, a circuit breaker, limits, audit.
+pub mod layers {
+    pub use bulla_manager::layers::*;
+}
+
+/// KEKs in AWS KMS.
+#[cfg(feature = "aws")]
+pub mod aws {
+    pub use bulla_aws::*;
+}
+
+/// KEKs in the transit engine of Vault and OpenBao.
+#[cfg(feature = "vault")]
+pub mod vault {
+    pub use bulla_vault::*;
 }
 
 /// The embedded KEK.

@@ -91,7 +91,9 @@ pub(super) async fn insert_dek(
     };
     unit.bump().await?;
     insert_row(&mut unit, dek, state).await?;
-    insert_wrap(&mut unit, dek).await?;
+    for (slot, wrap) in (0..).zip(dek.wraps()) {
+        wraps::insert(&mut unit, &dek.key_id, slot, wrap).await?;
+    }
     unit.commit().await?;
     Ok(Insertion::Stored(state))
 }
@@ -118,26 +120,6 @@ async fn insert_row(unit: &mut Unit, dek: &NewDek, state: DekState) -> Result<()
     .bind(state.as_str())
     .bind(unit.now)
     .bind(limits::after(unit.now, dek.activation_delay))
-    .bind(unit.rev)
-    .execute(unit.connection())
-    .await
-    .map_err(from_sqlx)?;
-    Ok(())
-}
-
-async fn insert_wrap(unit: &mut Unit, dek: &NewDek) -> Result<(), StoreError> {
-    let kek_pk = wraps::register(unit, &dek.wrapped).await?;
-    sqlx::query(
-        "INSERT INTO wraps
-             (key_id, slot, kek_pk, kek_version, version_source, blob, wrap_rev, wrapped_at, rev)
-         VALUES (?1, 0, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
-    )
-    .bind(dek.key_id.as_bytes().as_slice())
-    .bind(kek_pk)
-    .bind(dek.wrapped.kek_version.label())
-    .bind(rows::version_source(&dek.wrapped.kek_version))
-    .bind(dek.wrapped.blob.as_slice())
-    .bind(unit.now)
     .bind(unit.rev)
     .execute(unit.connection())
     .await

@@ -19,7 +19,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bulla_backend::{
     Changes, Claim, ClaimRequest, DekQuery, DekRecord, Insertion, KekId, KekState, KekUsage,
-    KeyStore, MemberId, MemberReport, NewDek, StateChange, StoreError, StoreRevision, WrapSwap,
+    KeyStore, MemberId, MemberReport, NewDek, NewWrap, StateChange, StoreError, StoreRevision,
+    WrapSwap,
 };
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
@@ -208,7 +209,7 @@ impl KeyStore for SqliteKeyStore {
     }
 
     async fn insert_dek(&self, dek: &NewDek) -> Result<Insertion, StoreError> {
-        limits::check_wrap(&dek.wrapped)?;
+        limits::check_dek(dek)?;
         claims::insert_dek(self, dek).await
     }
 
@@ -223,6 +224,12 @@ impl KeyStore for SqliteKeyStore {
     async fn replace_wrap(&self, swap: &WrapSwap) -> Result<bool, StoreError> {
         limits::check_wrap(&swap.wrapped)?;
         wraps::replace_wrap(self, swap).await
+    }
+
+    async fn add_wrap(&self, wrap: &NewWrap) -> Result<bool, StoreError> {
+        limits::check_wrap(&wrap.wrapped)?;
+        limits::check_slot(wrap.slot)?;
+        wraps::add_wrap(self, wrap).await
     }
 
     async fn record_kek(&self, state: &KekState) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bulla_backend::{KekState, KekStatus, StoreError, WrapSwap, WrappedKey};
+use bulla_backend::{KekState, KekStatus, NewWrap, StoreError, WrapSwap, WrappedKey};
 use bulla_core::KeyId;
 
 use super::{SqliteKeyStore, Unit, rows};
@@ -36,14 +36,74 @@ pub(super) async fn replace_wrap(
     .execute(unit.connection())
     .await
     .map_err(from_sqlx)?;
+    stamp_dek(&mut unit, &swap.key_id).await?;
+    unit.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn add_wrap(store: &SqliteKeyStore, new: &NewWrap) -> Result<bool, StoreError> {
+    let mut unit = store.write().await?;
+    if !may_wrap(&mut unit, &new.wrapped).await? || !has_room(&mut unit, new).await? {
+        unit.roll_back().await?;
+        return Ok(false);
+    }
+    unit.bump().await?;
+    insert(&mut unit, &new.key_id, new.slot, &new.wrapped).await?;
+    stamp_dek(&mut unit, &new.key_id).await?;
+    unit.commit().await?;
+    Ok(true)
+}
+
+/// Whether the DEK has wraps, none of them in this slot or by this KEK.
+async fn has_room(unit: &mut Unit, new: &NewWrap) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
+        "SELECT count(*) > 0 AND coalesce(max(w.slot = ?2 OR k.uri = ?3), 0) = 0
+         FROM wraps w JOIN keks k ON k.kek_pk = w.kek_pk WHERE w.key_id = ?1",
+    )
+    .bind(new.key_id.as_bytes().as_slice())
+    .bind(i64::from(new.slot))
+    .bind(new.wrapped.kek.as_str())
+    .fetch_one(unit.connection())
+    .await
+    .map_err(from_sqlx)
+}
+
+/// Puts a wrap into a slot that is free.
+pub(super) async fn insert(
+    unit: &mut Unit,
+    key_id: &KeyId,
+    slot: u8,
+    wrap: &WrappedKey,
+) -> Result<(), StoreError> {
+    let kek_pk = register(unit, wrap).await?;
+    sqlx::query(
+        "INSERT INTO wraps
+             (key_id, slot, kek_pk, kek_version, version_source, blob, wrap_rev, wrapped_at, rev)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)",
+    )
+    .bind(key_id.as_bytes().as_slice())
+    .bind(i64::from(slot))
+    .bind(kek_pk)
+    .bind(wrap.kek_version.label())
+    .bind(rows::version_source(&wrap.kek_version))
+    .bind(wrap.blob.as_slice())
+    .bind(unit.now)
+    .bind(unit.rev)
+    .execute(unit.connection())
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// The DEK has changed in the present revision.
+async fn stamp_dek(unit: &mut Unit, key_id: &KeyId) -> Result<(), StoreError> {
     sqlx::query("UPDATE deks SET rev = ?2 WHERE key_id = ?1")
-        .bind(swap.key_id.as_bytes().as_slice())
+        .bind(key_id.as_bytes().as_slice())
         .bind(unit.rev)
         .execute(unit.connection())
         .await
         .map_err(from_sqlx)?;
-    unit.commit().await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Whether neither the KEK of `wrap` nor its version is known to be unusable.

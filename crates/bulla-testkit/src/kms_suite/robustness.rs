@@ -7,9 +7,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bulla_backend::{GenerateRequest, KmsErrorKind, RewrapRequest, UnwrapRequest, WrapRequest};
-use bulla_core::DataKey;
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use tokio::task::JoinSet;
+
+use crate::spellings::spellings;
 
 use super::{
     Condition, KmsFixture, assert_fails, assert_unwraps, context, context_of, generate, supported,
@@ -209,20 +209,6 @@ pub async fn debug_and_errors_show_no_key(fixture: &dyn KmsFixture) {
             assert!(!text.contains(&form), "a data key is shown as {form} in: {text}");
         }
     }
-}
-
-/// How the middle of a key would look if it were printed, without white space.
-fn spellings(key: &DataKey) -> [String; 5] {
-    // Base64 of a part is part of the base64 if it starts at a multiple of three.
-    let part = &key.expose_secret()[6..24];
-    let numbers: Vec<_> = part.iter().map(u8::to_string).collect();
-    [
-        HEXLOWER.encode(part),
-        HEXUPPER.encode(part),
-        BASE64_NOPAD.encode(part),
-        BASE64URL_NOPAD.encode(part),
-        numbers.join(","),
-    ]
 }
 
 /// Polls a call so many times, with other tasks in between, then drops it.

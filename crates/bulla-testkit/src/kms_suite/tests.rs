@@ -30,7 +30,7 @@ fn the_macro_lists_every_case() {
         .collect();
     cases.sort_unstable();
     let this = include_str!("../kms_suite.rs");
-    let listed = this.split_once("@each $fixture;\n").unwrap().1.split_once('}').unwrap().0;
+    let listed = this.split_once("$($before)*\n").unwrap().1.split_once('}').unwrap().0;
     assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), cases);
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bulla_backend::{Claim, ClaimRequest, WrapSwap};
+use bulla_backend::{Claim, ClaimRequest, NewWrap, WrapSwap};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -106,6 +106,24 @@ pub async fn one_of_many_replacements_succeeds(fixture: &dyn StoreFixture) {
     assert_eq!(winners.len(), 1, "{winners:?}");
     let blob = find_active(&*store.second, &scope).await.unwrap().wraps[0].wrapped.blob.clone();
     assert_eq!(blob, [1 + winners[0] as u8]);
+}
+
+/// One of them finds the slot free.
+pub async fn one_of_many_additions_succeeds(fixture: &dyn StoreFixture) {
+    let store = fixture.fresh().await;
+    let key_id = insert(&*store.first, &scope("t"), 1).await;
+    let results = race(&store, |n, store| async move {
+        let wrapped = WrappedKey::new(kek("b"), reported("1"), vec![1 + n as u8]);
+        // Half of them would take a slot of their own; it is by the same KEK.
+        let slot = if n < CALLERS / 2 { 1 } else { 2 };
+        (n, store.add_wrap(&NewWrap::new(key_id, slot, wrapped)).await.unwrap())
+    })
+    .await;
+    let winners: Vec<_> = results.iter().filter(|(_, won)| *won).map(|(n, _)| *n).collect();
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    let wraps = find_active(&*store.second, &scope("t")).await.unwrap().wraps;
+    assert_eq!(wraps.len(), 2);
+    assert_eq!(wraps[1].wrapped.blob, [1 + winners[0] as u8]);
 }
 
 /// One of them finds the DEK in the expected state.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bulla_backend::{KekState, KekStatus, KekUsage, KekVersionState, WrapSwap};
+use bulla_backend::{KekState, KekStatus, KekUsage, KekVersionState, NewWrap, WrapSwap};
 
 use super::*;
 
@@ -126,6 +126,137 @@ pub async fn a_replacement_is_checked_before_it_is_stored(fixture: &dyn StoreFix
         KekState::new(kek("kek"), KekStatus::Enabled, reported("1")).with_versions(vec![label]);
     assert!(is_refused(store.first.record_kek(&bad).await));
     assert_eq!(find_active(&*store.first, &scope).await.unwrap().wraps[0].wrapped, wrap());
+}
+
+/// A wrap by the KEK `name`, which no other wrap resembles.
+fn wrap_of(name: &str) -> WrappedKey {
+    WrappedKey::new(kek(name), reported("1"), format!("by {name}").into_bytes())
+}
+
+async fn add(store: &dyn KeyStore, key_id: KeyId, slot: u8, name: &str) -> bool {
+    store.add_wrap(&NewWrap::new(key_id, slot, wrap_of(name))).await.unwrap()
+}
+
+/// The slots of a DEK's wraps and the KEKs in them.
+async fn slots(store: &dyn KeyStore, scope: &ScopeId, number: u32) -> Vec<(u8, KekId)> {
+    let wraps = find_key(store, scope, number).await.unwrap().wraps;
+    wraps.into_iter().map(|wrap| (wrap.slot, wrap.wrapped.kek)).collect()
+}
+
+/// All are stored with the DEK, each is replaced by itself, and all are shredded.
+pub async fn a_dek_may_have_several_wraps(fixture: &dyn StoreFixture) {
+    let store = fixture.fresh().await;
+    let scope = scope("t");
+    let dek = new_dek(&scope, 1).also_wrapped(vec![wrap_of("b"), wrap_of("c")]);
+    store.first.insert_dek(&dek).await.unwrap();
+    let found = find_active(&*store.second, &scope).await.unwrap().wraps;
+    let expected = [wrap(), wrap_of("b"), wrap_of("c")];
+    assert!(found.iter().map(|wrap| &wrap.wrapped).eq(&expected), "{found:?}");
+    assert!(found.iter().map(|wrap| wrap.slot).eq([0, 1, 2]), "{found:?}");
+    for name in ["kek", "b", "c"] {
+        let usage = store.second.kek_usage(&kek(name)).await.unwrap();
+        assert_eq!(usage, [KekUsage::new(reported("1"), 1)]);
+    }
+    let new = WrappedKey::new(kek("b"), reported("2"), b"newer".to_vec());
+    let swap = WrapSwap::new(dek.key_id, 1, found[1].rev, new.clone());
+    assert!(store.second.replace_wrap(&swap).await.unwrap());
+    let after = find_active(&*store.first, &scope).await.unwrap().wraps;
+    assert_eq!(after[1].wrapped, new);
+    assert_eq!((&after[0], &after[2]), (&found[0], &found[2]), "the others are as they were");
+    assert!(change(&*store.first, dek.key_id, DekState::Active, DekState::Shredded).await);
+    assert_eq!(find_key(&*store.second, &scope, 1).await.unwrap().wraps, []);
+    for name in ["kek", "b", "c"] {
+        assert_eq!(store.second.kek_usage(&kek(name)).await.unwrap(), []);
+    }
+}
+
+/// 16 wraps by 16 KEKs, each within its own limits.
+pub async fn wraps_beyond_the_limits_are_refused(fixture: &dyn StoreFixture) {
+    let store = fixture.fresh().await;
+    let scope = scope("t");
+    let others = |count: u32| (1..=count).map(|n| wrap_of(&format!("k{n}"))).collect::<Vec<_>>();
+    let empty = WrappedKey::new(kek("b"), reported("1"), Vec::new());
+    for wraps in [others(16), others(300), vec![wrap()], vec![wrap_of("b"); 2], vec![empty.clone()]]
+    {
+        let dek = new_dek(&scope, 1).also_wrapped(wraps);
+        assert!(is_refused(store.first.insert_dek(&dek).await), "{:?}", dek.also_wrapped);
+    }
+    assert_eq!(find_active(&*store.first, &scope).await, None);
+    let dek = new_dek(&scope, 1).also_wrapped(others(14));
+    store.first.insert_dek(&dek).await.unwrap();
+    for (slot, wrapped) in [(16, wrap_of("x")), (255, wrap_of("x")), (15, empty)] {
+        let new = NewWrap::new(dek.key_id, slot, wrapped);
+        assert!(is_refused(store.first.add_wrap(&new).await), "{new:?}");
+    }
+    assert!(add(&*store.first, dek.key_id, 15, "x").await);
+    assert_eq!(slots(&*store.second, &scope, 1).await.len(), 16);
+}
+
+/// In a free slot, by a KEK that has none, of a DEK that exists; and at revision 1 of the
+/// slot, with a revision of the store.
+pub async fn a_wrap_is_added_where_there_is_room(fixture: &dyn StoreFixture) {
+    let store = fixture.fresh().await;
+    let scope = scope("t");
+    let key_id = insert(&*store.first, &scope, 1).await;
+    let before = revision(&*store.first).await;
+    assert!(!add(&*store.first, key_id, 0, "b").await, "the slot is taken");
+    assert!(!add(&*store.first, key_id, 1, "kek").await, "the KEK has one");
+    assert!(!add(&*store.first, key(&scope, 2), 1, "b").await, "no such DEK");
+    assert_eq!(revision(&*store.first).await, before, "nothing was written");
+
+    assert!(add(&*store.first, key_id, 3, "d").await);
+    let changes = store.second.changes_since(Some(before), 10).await.unwrap();
+    assert_eq!(changes.deks.len(), 1);
+    assert_eq!((changes.deks[0].key_id, changes.deks[0].state), (key_id, DekState::Active));
+    assert!(add(&*store.second, key_id, 1, "b").await);
+    assert!(!add(&*store.first, key_id, 2, "b").await, "again");
+    let expected = [(0, kek("kek")), (1, kek("b")), (3, kek("d"))];
+    assert_eq!(slots(&*store.first, &scope, 1).await, expected);
+    let added = find_active(&*store.second, &scope).await.unwrap().wraps[1].clone();
+    assert_eq!(added.wrapped, wrap_of("b"));
+    let swap = WrapSwap::new(key_id, 1, added.rev, wrap_of("b"));
+    assert!(store.first.replace_wrap(&swap).await.unwrap());
+}
+
+/// What is shredded gets no wrap that would bring it back.
+pub async fn a_wrap_is_added_in_every_state_that_has_one(fixture: &dyn StoreFixture) {
+    let store = fixture.fresh().await;
+    let scope = scope("t");
+    let first = insert(&*store.first, &scope, 1).await;
+    let second = insert(&*store.first, &scope, 2).await;
+    assert!(add(&*store.first, second, 1, "b").await, "pending");
+    assert!(add(&*store.first, first, 1, "b").await, "active");
+    assert!(change(&*store.first, first, DekState::Active, DekState::DecryptOnly).await);
+    assert!(add(&*store.first, first, 2, "c").await, "decrypt-only");
+    assert!(change(&*store.first, first, DekState::DecryptOnly, DekState::Disabled).await);
+    assert!(add(&*store.first, first, 3, "d").await, "disabled");
+    assert_eq!(find_key(&*store.second, &scope, 1).await.unwrap().state, DekState::Disabled);
+    assert!(change(&*store.first, first, DekState::Disabled, DekState::Shredded).await);
+    assert!(!add(&*store.first, first, 1, "b").await, "shredded");
+    assert!(change(&*store.first, first, DekState::Shredded, DekState::Final).await);
+    assert!(!add(&*store.first, first, 1, "b").await, "final");
+    assert_eq!(slots(&*store.first, &scope, 1).await, []);
+}
+
+/// As for replacements.
+pub async fn an_unusable_kek_adds_no_wraps(fixture: &dyn StoreFixture) {
+    let store = fixture.fresh().await;
+    let key_id = insert(&*store.first, &scope("t"), 1).await;
+    let enabled = KekStatus::Enabled;
+    for status in [KekStatus::Disabled, KekStatus::PendingDestruction, KekStatus::Destroyed] {
+        for (of_kek, of_version) in [(status, enabled), (enabled, status)] {
+            let versions = vec![KekVersionState::new("1", of_version)];
+            let state = KekState::new(kek("b"), of_kek, reported("2")).with_versions(versions);
+            store.second.record_kek(&state).await.unwrap();
+            assert!(
+                !add(&*store.first, key_id, 1, "b").await,
+                "KEK {of_kek}, version {of_version}"
+            );
+        }
+    }
+    let state = KekState::new(kek("b"), enabled, reported("1"));
+    store.second.record_kek(&state).await.unwrap();
+    assert!(add(&*store.first, key_id, 1, "b").await, "enabled again");
 }
 
 fn version_of(n: u32) -> KekVersion {

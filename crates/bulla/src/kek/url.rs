@@ -1,0 +1,466 @@
+//! What the URL of a KEK says, before anything is opened.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bulla_manager::Profile;
+use secrecy::SecretString;
+use url::Url;
+
+/// Longest URL that is looked at, in bytes.
+const URL_BYTES_MAX: usize = 4096;
+
+/// The URL of a KEK, taken apart. Parsing opens nothing and needs no network.
+///
+/// | URL | KEK |
+/// |---|---|
+/// | `aws-kms:///alias/orders?region=eu-west-1` | AWS KMS, by alias |
+/// | `aws-kms:///1234abcd-12ab-34cd-56ef-1234567890ab` | by key id, region from the environment |
+/// | `aws-kms:///arn:aws:kms:eu-west-1:111122223333:key/mrk-1234` | by ARN |
+/// | `vault://vault.internal:8200/transit/orders` | Vault or OpenBao over TLS, mount `transit`, key `orders` |
+/// | `local:///var/lib/orders/kek.json#orders` | a file of `bulla-local`, whose KEK is named `orders` |
+///
+/// Parameters come behind a `?`, as `name=value`, joined by `&`:
+///
+/// | scheme | parameter | meaning |
+/// |---|---|---|
+/// | `aws-kms` | `region` | region of the key; default: that of the ARN, or of the environment |
+/// | | `endpoint` | URL of another endpoint, for VPCs and tests |
+/// | | `profile` | profile of the AWS configuration files |
+/// | `vault` | `namespace` | namespace of the mount |
+/// | | `auth` | `token` (default), `approle`, `kubernetes`, `jwt` or `cert` |
+/// | | `auth_mount` | where that method is mounted; default: its name |
+/// | | `role` | role of `kubernetes`, `jwt` and `cert` |
+/// | | `role_id`, `secret_id_file` | the two halves of `approle` |
+/// | | `token_file` | file with a token; default: the variable `VAULT_TOKEN` |
+/// | | `jwt_file` | file with a JWT; default for `kubernetes`: the pod's service account |
+/// | | `ca_file` | certificate authorities, PEM; default: those of the system |
+/// | | `cert_file`, `key_file` | client certificate and key, PEM |
+/// | | `tls` | `off` speaks plain HTTP; profile development only |
+/// | | `token`, `secret_id` | the secret itself; profile development only |
+/// | `local` | `key_file` | file with the unlock key |
+/// | | `key_env`, `passphrase_env` | environment variable with the unlock key or a passphrase |
+///
+/// ```
+/// use bulla::kek::KekUrl;
+///
+/// let url: KekUrl = "vault://vault.internal:8200/transit/orders?auth=kubernetes&role=orders".parse()?;
+/// assert!(url.check(bulla::Profile::Production).is_ok());
+/// let wrong = "aws-kms:///alias/orders?regoin=eu-west-1".parse::<KekUrl>().unwrap_err();
+/// assert!(wrong.to_string().contains("`regoin`"));
+/// # Ok::<(), bulla::kek::KekUrlError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum KekUrl {
+    /// A key of AWS KMS.
+    Aws(AwsUrl),
+    /// A key of the transit engine of Vault or OpenBao.
+    Vault(VaultUrl),
+    /// A key file.
+    Local(LocalUrl),
+}
+
+/// A key of AWS KMS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AwsUrl {
+    /// Key id, ARN or `alias/…`.
+    pub key: String,
+    /// The region, if it is named.
+    pub region: Option<String>,
+    /// Another endpoint than that of the region.
+    pub endpoint: Option<String>,
+    /// A profile of the AWS configuration files.
+    pub profile: Option<String>,
+}
+
+/// A key of the transit engine of Vault or OpenBao.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct VaultUrl {
+    /// The server: `https://host:port`.
+    pub address: String,
+    /// Where the transit engine is mounted.
+    pub mount: String,
+    /// Name of the key.
+    pub key: String,
+    /// Namespace of the mount.
+    pub namespace: Option<String>,
+    /// How to log in.
+    pub login: VaultLogin,
+    /// Where the method of login is mounted, if not under its own name.
+    pub auth_mount: Option<String>,
+    /// Certificate authorities to trust, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate and key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How to log in to Vault.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum VaultLogin {
+    /// With the token in the variable `VAULT_TOKEN`.
+    TokenFromEnv,
+    /// With the token in a file.
+    TokenFile(PathBuf),
+    /// With a token that stands in the URL.
+    Token(SecretString),
+    /// With an AppRole.
+    AppRole {
+        /// Its public half.
+        role_id: String,
+        /// Its secret half.
+        secret_id: SecretId,
+    },
+    /// With the service account of a Kubernetes pod.
+    Kubernetes {
+        /// The role.
+        role: String,
+        /// The token's file; `None` for where Kubernetes mounts it.
+        jwt_file: Option<PathBuf>,
+    },
+    /// With a JWT in a file.
+    Jwt {
+        /// The role.
+        role: String,
+        /// The JWT's file.
+        jwt_file: PathBuf,
+    },
+    /// With the client certificate.
+    Cert {
+        /// The role, or any that the certificate matches.
+        role: Option<String>,
+    },
+}
+
+/// The secret half of an AppRole.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SecretId {
+    /// In a file.
+    File(PathBuf),
+    /// In the URL.
+    Inline(SecretString),
+}
+
+/// A key file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalUrl {
+    /// The file.
+    pub path: PathBuf,
+    /// The name that its KEK must have, if one is demanded.
+    pub name: Option<String>,
+    /// What unlocks it.
+    pub unlock: LocalUnlock,
+}
+
+/// Where the secret lies that unlocks a key file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LocalUnlock {
+    /// A raw key in a file.
+    KeyFile(PathBuf),
+    /// A raw key in an environment variable.
+    KeyEnv(String),
+    /// A passphrase in an environment variable.
+    PassphraseEnv(String),
+}
+
+/// Why a text is not the URL of a KEK. Secrets that stand in the URL are not repeated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KekUrlError {
+    /// Not a URL at all.
+    #[error("this is not a URL: {0}; a KEK is named like aws-kms:///alias/orders?region=eu-west-1")]
+    NotAUrl(String),
+    /// Longer than 4096 bytes.
+    #[error("the URL of a KEK has at most {URL_BYTES_MAX} bytes")]
+    TooLong,
+    /// A scheme that names no backend.
+    #[error("`{0}:` names no backend; there are aws-kms, vault and local")]
+    UnknownScheme(String),
+    /// User name or password in front of the host.
+    #[error("a KEK's URL has no user name or password in it; see the parameter `auth`")]
+    UserInfo,
+    /// The part that names the key is missing or malformed.
+    #[error("{scheme}: {reason}")]
+    BadKey {
+        /// The scheme.
+        scheme: &'static str,
+        /// What is wrong, with an example.
+        reason: &'static str,
+    },
+    /// A parameter that the scheme does not have.
+    #[error("{scheme}: there is no parameter `{name}`; there are {known}")]
+    UnknownParameter {
+        /// The scheme.
+        scheme: &'static str,
+        /// The parameter.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A parameter that stands there twice.
+    #[error("{scheme}: the parameter `{name}` stands there twice")]
+    DoubleParameter {
+        /// The scheme.
+        scheme: &'static str,
+        /// The parameter.
+        name: String,
+    },
+    /// Parameters that do not fit together.
+    #[error("{scheme}: {reason}")]
+    BadParameters {
+        /// The scheme.
+        scheme: &'static str,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// What profile production refuses.
+    #[error("profile production refuses this URL: {0}")]
+    Production(&'static str),
+}
+
+impl KekUrl {
+    /// Refuses what has no place in `profile`: in production, secrets in the URL and
+    /// connections without TLS.
+    ///
+    /// # Errors
+    /// [`KekUrlError::Production`].
+    pub fn check(&self, profile: Profile) -> Result<(), KekUrlError> {
+        if profile == Profile::Development {
+            return Ok(());
+        }
+        let refused = match self {
+            Self::Vault(vault) => {
+                let secret = matches!(
+                    vault.login,
+                    VaultLogin::Token(_)
+                        | VaultLogin::AppRole { secret_id: SecretId::Inline(_), .. }
+                );
+                if secret {
+                    Some(
+                        "it holds a secret; use a file (token_file, secret_id_file) or a login \
+                          without one (auth=kubernetes, jwt, cert)",
+                    )
+                } else if !vault.address.starts_with("https:") {
+                    Some("tls=off sends keys in the clear")
+                } else {
+                    None
+                }
+            }
+            Self::Aws(aws) => {
+                let endpoint = aws.endpoint.as_deref();
+                let plain = endpoint.is_some_and(|endpoint| !endpoint.starts_with("https:"));
+                plain.then_some("its endpoint is not https: keys would travel in the clear")
+            }
+            // Whether a local KEK may serve is for the manager to say.
+            Self::Local(_) => None,
+        };
+        refused.map_or(Ok(()), |reason| Err(KekUrlError::Production(reason)))
+    }
+}
+
+impl FromStr for KekUrl {
+    type Err = KekUrlError;
+
+    fn from_str(text: &str) -> Result<Self, KekUrlError> {
+        if text.len() > URL_BYTES_MAX {
+            return Err(KekUrlError::TooLong);
+        }
+        let url = Url::parse(text).map_err(|error| KekUrlError::NotAUrl(error.to_string()))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(KekUrlError::UserInfo);
+        }
+        match url.scheme() {
+            "aws-kms" => aws(&url),
+            "vault" => vault(&url),
+            "local" => local(&url),
+            other => Err(KekUrlError::UnknownScheme(other.to_owned())),
+        }
+    }
+}
+
+fn aws(url: &Url) -> Result<KekUrl, KekUrlError> {
+    let scheme = "aws-kms";
+    let bad = |reason| KekUrlError::BadKey { scheme, reason };
+    if url.has_host() && url.host_str().is_some_and(|host| !host.is_empty()) {
+        return Err(bad("the key stands behind three slashes, as in aws-kms:///alias/orders"));
+    }
+    let key = url.path().trim_start_matches('/').to_owned();
+    if key.is_empty() || key.ends_with('/') || key.contains('%') || url.fragment().is_some() {
+        return Err(bad("name a key, as in aws-kms:///alias/orders: an alias, a key id or an ARN"));
+    }
+    let mut parameters = Parameters::of(scheme, url, &["region", "endpoint", "profile"])?;
+    Ok(KekUrl::Aws(AwsUrl {
+        key,
+        region: parameters.take("region"),
+        endpoint: parameters.take("endpoint"),
+        profile: parameters.take("profile"),
+    }))
+}
+
+const VAULT_PARAMETERS: &[&str] = &[
+    "namespace",
+    "auth",
+    "auth_mount",
+    "role",
+    "role_id",
+    "secret_id_file",
+    "token_file",
+    "jwt_file",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "tls",
+    "token",
+    "secret_id",
+];
+
+fn vault(url: &Url) -> Result<KekUrl, KekUrlError> {
+    let scheme = "vault";
+    let bad = |reason| KekUrlError::BadKey { scheme, reason };
+    let shape = "name server, mount and key, as in vault://vault.internal:8200/transit/orders";
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(bad(shape))?;
+    let path = url.path().trim_start_matches('/');
+    let (mount, key) = path.rsplit_once('/').ok_or(bad(shape))?;
+    if mount.is_empty() || key.is_empty() || path.contains(['%', ' ']) || url.fragment().is_some() {
+        return Err(bad(shape));
+    }
+    let mut parameters = Parameters::of(scheme, url, VAULT_PARAMETERS)?;
+    let http = match parameters.take("tls").as_deref() {
+        None => "https",
+        Some("off") => "http",
+        Some(_) => return Err(parameters.bad("`tls` is `off`, or not there")),
+    };
+    let identity = match (parameters.take_path("cert_file"), parameters.take_path("key_file")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => return Err(parameters.bad("`cert_file` and `key_file` go together")),
+    };
+    let login = login(&mut parameters, identity.is_some())?;
+    let vault = VaultUrl {
+        address: format!("{http}://{host}:{}", url.port().unwrap_or(8200)),
+        mount: mount.to_owned(),
+        key: key.to_owned(),
+        namespace: parameters.take("namespace"),
+        login,
+        auth_mount: parameters.take("auth_mount"),
+        ca_file: parameters.take_path("ca_file"),
+        identity,
+    };
+    parameters.nothing_left("a parameter does not belong to this `auth`")?;
+    Ok(KekUrl::Vault(vault))
+}
+
+fn login(parameters: &mut Parameters, has_identity: bool) -> Result<VaultLogin, KekUrlError> {
+    let auth = parameters.take("auth");
+    let secret = |text: String| SecretString::from(text);
+    Ok(match auth.as_deref().unwrap_or("token") {
+        "token" => match (parameters.take("token"), parameters.take_path("token_file")) {
+            (None, None) => VaultLogin::TokenFromEnv,
+            (None, Some(path)) => VaultLogin::TokenFile(path),
+            (Some(token), None) => VaultLogin::Token(secret(token)),
+            _ => return Err(parameters.bad("`token` and `token_file` exclude each other")),
+        },
+        "approle" => {
+            let role_id = parameters.need("role_id", "auth=approle needs `role_id`")?;
+            let inline = parameters.take("secret_id");
+            let secret_id = match (inline, parameters.take_path("secret_id_file")) {
+                (None, Some(path)) => SecretId::File(path),
+                (Some(text), None) => SecretId::Inline(secret(text)),
+                _ => return Err(parameters.bad("auth=approle needs `secret_id_file`")),
+            };
+            VaultLogin::AppRole { role_id, secret_id }
+        }
+        "kubernetes" => VaultLogin::Kubernetes {
+            role: parameters.need("role", "auth=kubernetes needs `role`")?,
+            jwt_file: parameters.take_path("jwt_file"),
+        },
+        "jwt" => VaultLogin::Jwt {
+            role: parameters.need("role", "auth=jwt needs `role`")?,
+            jwt_file: parameters.need("jwt_file", "auth=jwt needs `jwt_file`")?.into(),
+        },
+        "cert" if has_identity => VaultLogin::Cert { role: parameters.take("role") },
+        "cert" => return Err(parameters.bad("auth=cert needs `cert_file` and `key_file`")),
+        _ => return Err(parameters.bad("`auth` is token, approle, kubernetes, jwt or cert")),
+    })
+}
+
+fn local(url: &Url) -> Result<KekUrl, KekUrlError> {
+    let scheme = "local";
+    let bad = |reason| KekUrlError::BadKey { scheme, reason };
+    let shape = "name a file, as in local:///var/lib/orders/kek.json#orders";
+    if url.host_str().is_some_and(|host| !host.is_empty()) || url.path().len() < 2 {
+        return Err(bad(shape));
+    }
+    // Decodes, and knows what a path is on this system.
+    let path = url.to_file_path().map_err(|()| bad(shape))?;
+    let known = ["key_file", "key_env", "passphrase_env"];
+    let mut parameters = Parameters::of(scheme, url, &known)?;
+    let unlock = match known.map(|name| parameters.take(name)) {
+        [Some(path), None, None] => LocalUnlock::KeyFile(path.into()),
+        [None, Some(variable), None] => LocalUnlock::KeyEnv(variable),
+        [None, None, Some(variable)] => LocalUnlock::PassphraseEnv(variable),
+        _ => {
+            return Err(
+                parameters.bad("say what unlocks it: one of key_file, key_env, passphrase_env")
+            );
+        }
+    };
+    Ok(KekUrl::Local(LocalUrl { path, name: url.fragment().map(str::to_owned), unlock }))
+}
+
+/// The parameters of a URL, each of which must be used.
+struct Parameters {
+    scheme: &'static str,
+    left: BTreeMap<String, String>,
+}
+
+impl Parameters {
+    fn of(scheme: &'static str, url: &Url, known: &[&str]) -> Result<Self, KekUrlError> {
+        let mut left = BTreeMap::new();
+        for (name, value) in url.query_pairs() {
+            let name = name.into_owned();
+            if !known.contains(&&*name) {
+                let known = known.join(", ");
+                return Err(KekUrlError::UnknownParameter { scheme, name, known });
+            }
+            if value.is_empty() {
+                let reason = "a parameter has no value";
+                return Err(KekUrlError::BadParameters { scheme, reason });
+            }
+            if left.insert(name.clone(), value.into_owned()).is_some() {
+                return Err(KekUrlError::DoubleParameter { scheme, name });
+            }
+        }
+        Ok(Self { scheme, left })
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.left.remove(name)
+    }
+
+    fn take_path(&mut self, name: &str) -> Option<PathBuf> {
+        self.take(name).map(PathBuf::from)
+    }
+
+    fn need(&mut self, name: &str, reason: &'static str) -> Result<String, KekUrlError> {
+        self.take(name).ok_or(self.bad(reason))
+    }
+
+    fn nothing_left(&self, reason: &'static str) -> Result<(), KekUrlError> {
+        if self.left.is_empty() { Ok(()) } else { Err(self.bad(reason)) }
+    }
+
+    fn bad(&self, reason: &'static str) -> KekUrlError {
+        KekUrlError::BadParameters { scheme: self.scheme, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests;
