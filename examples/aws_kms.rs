@@ -62,10 +62,10 @@ async fn main() -> Result<()> {
     writeln!(out, "opened   all {}; the wrap of {stale} is behind the KEK", sealed.len())?;
 
     manager.rewraps_settled().await;
-    let rewraps = manager.stats().rewraps;
-    writeln!(out, "rewrapped {rewraps} data key; no record was touched")?;
+    writeln!(out, "rewraps  {}; no record was touched", manager.stats().rewraps)?;
     if !kek.capabilities().names_version {
-        writeln!(out, "         (this server does not name key materials, as AWS KMS does)")?;
+        writeln!(out, "         (AWS KMS says by which key material a data key was wrapped; this")?;
+        writeln!(out, "         server does not, so that nothing is known to be behind)")?;
     }
     Ok(())
 }

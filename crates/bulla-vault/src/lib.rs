@@ -15,6 +15,7 @@
 //! | `disable_version`, `destroy_version` | `min_decryption_version`, `trim`, in their order |
 //! | `disable`, `enable` | soft deletion, in OpenBao only |
 //! | rotation period | `auto_rotate_period` |
+//! | clock | `sys/health` |
 //!
 //! # Security
 //! What holds:
@@ -41,6 +42,7 @@ mod admin;
 mod auth;
 mod batch;
 mod blob;
+mod clock;
 mod failure;
 mod kek;
 mod key;

@@ -268,6 +268,11 @@ impl Reply {
         self.part(|frame| frame.auth)
     }
 
+    /// All of an answer that has no frame.
+    pub(crate) fn whole<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.0).map_err(|_| Failure::strange("has not the expected form"))
+    }
+
     fn part<'a, T: Deserialize<'a>>(
         &'a self,
         part: impl FnOnce(Frame<'a, T>) -> Option<T>,

@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use bulla_backend::{
-    GenerateRequest, KekStatus, KekVersion, KeyAdmin, KeyInspector, KeyWrapper, KmsError,
+    GenerateRequest, KekStatus, KekVersion, KeyAdmin, KeyInspector, KeyWrapper, KmsClock, KmsError,
     KmsErrorKind, RewrapRequest, RotationSchedule, UnwrapRequest, WrapRequest, WrappedKey,
 };
 use bulla_core::{DataKey, KmsContext};
@@ -31,6 +31,19 @@ async fn works(kek: &VaultKek) {
     let rewrapped = kek.rewrap_key(RewrapRequest::new(&generated.wrapped, &context)).await.unwrap();
     let unwrapped = kek.unwrap_key(UnwrapRequest::new(&rewrapped, &context)).await.unwrap();
     assert!(unwrapped.data_key == generated.data_key);
+}
+
+#[tokio::test]
+async fn vault_tells_the_time() {
+    let Some(bao) = Bao::find() else { return };
+    let mount = bao.engine().await;
+    bao.post(&format!("{mount}/keys/k"), json!({ "derived": true })).await;
+    let auth = VaultAuth::token("root".to_owned());
+    let kek = VaultKek::connect(VaultOptions::new(&bao.address, "k", auth).with_mount(&mount));
+    let told = kek.await.unwrap().now().await.unwrap();
+    let now = std::time::SystemTime::now();
+    let apart = now.duration_since(told).unwrap_or_else(|error| error.duration());
+    assert!(apart < std::time::Duration::from_secs(5), "{apart:?}");
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ async fn vault(url: &VaultUrl) -> Result<OpenedKek, OpenKekError> {
         kek: kek.clone(),
         admin: kek.clone(),
         schedule: Some(kek.clone()),
-        clock: None,
+        clock: Some(kek),
     })
 }
 

@@ -6,6 +6,7 @@
 //! - `errors`: every error of AWS KMS, told by the fake.
 //! - `moto`: the cases of the suite on which moto is right.
 //! - `policies`: the IAM policies of `policies/`, enforced by moto.
+//! - `revocation`: a key that is disabled under a running manager.
 //! - `connect`: the default chain of credentials, in a process of its own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -16,4 +17,5 @@ mod fake;
 mod localstack;
 mod moto;
 mod policies;
+mod revocation;
 mod support;

@@ -79,6 +79,11 @@ impl Session {
     }
 
     /// Logins so far, the first included.
+    /// For requests that need no token.
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
     pub(crate) fn logins(&self) -> u64 {
         self.logins.load(Ordering::Relaxed)
     }
