@@ -28,7 +28,7 @@ impl KeyAdmin for AwsKek {
         let call = self.call(KmsOperation::Administer);
         let before = self.metadata(call).await?.current_key_material_id;
         let request = self.0.client.rotate_key_on_demand().key_id(self.arn());
-        call.answer(request.send().await)?;
+        call.ask(request.send()).await?;
         if before.is_none() {
             return Ok(KekVersion::Unknown);
         }
@@ -47,13 +47,13 @@ impl KeyAdmin for AwsKek {
     /// Takes effect within seconds, at times minutes, across AWS KMS.
     async fn disable(&self) -> Result<(), KmsError> {
         let request = self.0.client.disable_key().key_id(self.arn());
-        self.call(KmsOperation::Administer).answer(request.send().await).map(drop)
+        self.call(KmsOperation::Administer).ask(request.send()).await.map(drop)
     }
 
     /// Takes effect as [`disable`](KeyAdmin::disable) does.
     async fn enable(&self) -> Result<(), KmsError> {
         let request = self.0.client.enable_key().key_id(self.arn());
-        self.call(KmsOperation::Administer).answer(request.send().await).map(drop)
+        self.call(KmsOperation::Administer).ask(request.send()).await.map(drop)
     }
 
     async fn disable_version(&self, _label: &str) -> Result<(), KmsError> {
@@ -75,7 +75,7 @@ impl RotationSchedule for AwsKek {
     async fn rotation_period(&self) -> Result<Option<Duration>, KmsError> {
         let request = self.0.client.get_key_rotation_status().key_id(self.arn());
         let call = self.call(KmsOperation::Administer);
-        let answer = call.answer(request.send().await)?;
+        let answer = call.ask(request.send()).await?;
         let days = answer.rotation_period_in_days.unwrap_or(ROTATION_DAYS_DEFAULT);
         Ok(answer.key_rotation_enabled.then(|| DAY * days.unsigned_abs()))
     }
@@ -85,7 +85,7 @@ impl RotationSchedule for AwsKek {
             Some(period) => self.enable_rotation(period).await,
             None => {
                 let request = self.0.client.disable_key_rotation().key_id(self.arn());
-                self.call(KmsOperation::Administer).answer(request.send().await).map(drop)
+                self.call(KmsOperation::Administer).ask(request.send()).await.map(drop)
             }
         }
     }
@@ -107,7 +107,7 @@ impl AwsKek {
         }
         let request = self.0.client.schedule_key_deletion().key_id(self.arn());
         let request = request.pending_window_in_days(days.into());
-        let date = call.answer(request.send().await)?.deletion_date;
+        let date = call.ask(request.send()).await?.deletion_date;
         Ok(date.and_then(|date| SystemTime::try_from(date).ok()))
     }
 
@@ -118,7 +118,7 @@ impl AwsKek {
     /// [`KmsError`]: `Disabled` if it was not to be destroyed.
     pub async fn cancel_deletion(&self) -> Result<(), KmsError> {
         let request = self.0.client.cancel_key_deletion().key_id(self.arn());
-        self.call(KmsOperation::Administer).answer(request.send().await).map(drop)
+        self.call(KmsOperation::Administer).ask(request.send()).await.map(drop)
     }
 
     /// Points an alias at this key, made if there is none. Whoever has connected by the
@@ -131,10 +131,10 @@ impl AwsKek {
         check_alias(alias).map_err(|message| call.error(KmsErrorKind::Misconfigured, message))?;
         let client = &self.0.client;
         let moved = client.update_alias().alias_name(alias).target_key_id(self.key_id());
-        match call.answer(moved.send().await) {
+        match call.ask(moved.send()).await {
             Err(error) if error.kind() == KmsErrorKind::NotFound => {
                 let made = client.create_alias().alias_name(alias).target_key_id(self.key_id());
-                call.answer(made.send().await).map(drop)
+                call.ask(made.send()).await.map(drop)
             }
             moved => moved.map(drop),
         }
@@ -150,7 +150,7 @@ impl AwsKek {
     pub async fn replicate(&self, region: &str) -> Result<String, KmsError> {
         let call = self.call(KmsOperation::Administer);
         let request = self.0.client.replicate_key().key_id(self.arn()).replica_region(region);
-        let answer = call.answer(request.send().await)?;
+        let answer = call.ask(request.send()).await?;
         answer.replica_key_metadata.and_then(|replica| replica.arn).ok_or_else(|| {
             call.error(KmsErrorKind::Unavailable, "the answer does not name the replica")
         })
@@ -162,7 +162,7 @@ impl AwsKek {
             .map_err(|message| call.error(KmsErrorKind::Misconfigured, message))?;
         let request = self.0.client.enable_key_rotation().key_id(self.arn());
         let request = request.rotation_period_in_days(days);
-        call.answer(request.send().await).map(drop)
+        call.ask(request.send()).await.map(drop)
     }
 
     fn whole_keys_only(&self) -> KmsError {

@@ -20,8 +20,7 @@ impl KmsClock for AwsKek {
         let call = self.call(KmsOperation::Describe);
         let date = Date::default();
         let request = self.0.client.describe_key().key_id(self.arn());
-        let answer = request.customize().interceptor(date.clone()).send().await;
-        let answer = call.answer(answer);
+        let answer = call.ask(request.customize().interceptor(date.clone()).send()).await;
         let told = date.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (told.and_then(|date| SystemTime::try_from(date).ok()), answer) {
             (Some(date), _) => Ok(date),

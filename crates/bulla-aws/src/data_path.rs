@@ -46,7 +46,7 @@ impl KeyWrapper for AwsKek {
         let sent = self.0.client.generate_data_key().key_id(self.arn());
         let sent =
             sent.key_spec(DataKeySpec::Aes256).set_encryption_context(Some(pairs(request.context)));
-        let answer = call.answer(sent.send().await)?;
+        let answer = call.ask(sent.send()).await?;
         let data_key = data_key(call, answer.plaintext)?;
         let version = self.version(answer.key_material_id);
         Ok(GeneratedKey::new(data_key, self.wrapped(call, version, answer.ciphertext_blob)?))
@@ -59,7 +59,7 @@ impl KeyWrapper for AwsKek {
         let sent = sent
             .plaintext(Blob::new(&request.data_key.expose_secret()[..]))
             .set_encryption_context(Some(pairs(request.context)));
-        let answer = call.answer(sent.send().await)?;
+        let answer = call.ask(sent.send()).await?;
         self.wrapped(call, KekVersion::Unknown, answer.ciphertext_blob)
     }
 
@@ -68,7 +68,7 @@ impl KeyWrapper for AwsKek {
         let blob = self.recognise(call, request.wrapped)?;
         let sent = self.0.client.decrypt().key_id(self.arn()).ciphertext_blob(blob);
         let sent = sent.set_encryption_context(Some(pairs(request.context)));
-        let answer = call.answer(sent.send().await)?;
+        let answer = call.ask(sent.send()).await?;
         let data_key = data_key(call, answer.plaintext)?;
         Ok(UnwrappedKey::new(data_key, self.version(answer.key_material_id)))
     }
@@ -83,7 +83,7 @@ impl KeyWrapper for AwsKek {
             .set_source_encryption_context(Some(context.clone()))
             .destination_key_id(self.arn())
             .set_destination_encryption_context(Some(context));
-        let answer = call.answer(sent.send().await)?;
+        let answer = call.ask(sent.send()).await?;
         let version = self.version(answer.destination_key_material_id);
         self.wrapped(call, version, answer.ciphertext_blob)
     }
@@ -109,7 +109,7 @@ impl KeyInspector for AwsKek {
 
 impl AwsKek {
     pub(crate) async fn metadata(&self, call: Call<'_>) -> Result<KeyMetadata, KmsError> {
-        let answer = call.answer(self.0.client.describe_key().key_id(self.arn()).send().await)?;
+        let answer = call.ask(self.0.client.describe_key().key_id(self.arn()).send()).await?;
         answer
             .key_metadata
             .ok_or_else(|| call.error(KmsErrorKind::Unavailable, "the answer describes no key"))
@@ -155,7 +155,7 @@ impl AwsKek {
                 .include_key_material(IncludeKeyMaterial::AllKeyMaterial)
                 .limit(1000)
                 .set_marker(marker);
-            let page = call.answer(sent.send().await)?;
+            let page = call.ask(sent.send()).await?;
             materials.extend(page.rotations.unwrap_or_default());
             marker = page.next_marker;
             if !page.truncated || marker.is_none() {

@@ -7,6 +7,8 @@ use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use bulla_backend::{KekId, KmsError, KmsErrorKind, KmsOperation, note_request_id};
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 
 use KmsErrorKind::{
     Denied, Disabled, Misconfigured, NotFound, Tampered, Throttled, Unauthenticated, Unavailable,
@@ -27,15 +29,20 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The answer to one request, whose id is noted.
-    pub(crate) fn answer<T, E>(
+    /// Sends one request, notes the id of its answer, and says what a failure means.
+    ///
+    /// The SDK logs nothing meanwhile: at level TRACE it would show requests and answers with
+    /// the data keys in them, and session tokens in their heads. What happened is for the
+    /// layers to tell (`Audited`, `TracingSink`).
+    pub(crate) async fn ask<T, E>(
         self,
-        result: Result<T, SdkError<E, HttpResponse>>,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<T, KmsError>
     where
         T: RequestId,
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
+        let result = request.with_subscriber(NoSubscriber::new()).await;
         let id = match &result {
             Ok(answer) => answer.request_id(),
             Err(error) => error.request_id(),

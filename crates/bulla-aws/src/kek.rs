@@ -95,7 +95,7 @@ impl AwsKek {
         let name = unresolved(key);
         let call = Call { operation: KmsOperation::Describe, kek: &name };
         let client = bare(&client, call)?;
-        let answer = call.answer(client.describe_key().key_id(key).send().await)?;
+        let answer = call.ask(client.describe_key().key_id(key).send()).await?;
         Self::of(client, call, answer.key_metadata)
     }
 
@@ -129,7 +129,7 @@ impl AwsKek {
             .map_or(Ok(0), rotation_days)
             .map_err(|message| call.error(KmsErrorKind::Misconfigured, message))?;
         // Looked for first: a key that is made and then cannot get its name costs money.
-        match call.answer(client.describe_key().key_id(alias).send().await) {
+        match call.ask(client.describe_key().key_id(alias).send()).await {
             Err(error) if error.kind() == KmsErrorKind::NotFound => {}
             Err(error) => return Err(error),
             Ok(_) => {
@@ -177,14 +177,14 @@ impl AwsKek {
             .multi_region(create.multi_region)
             .set_description(create.description.clone())
             .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
-        let answer = call.answer(request.send().await)?;
+        let answer = call.ask(request.send()).await?;
         Self::of(client, call, answer.key_metadata)
     }
 
     async fn set_up(&self, alias: &str, create: &CreateOptions) -> Result<(), KmsError> {
         let call = self.call(KmsOperation::Administer);
         let request = self.0.client.create_alias().alias_name(alias).target_key_id(self.key_id());
-        call.answer(request.send().await)?;
+        call.ask(request.send()).await?;
         match create.rotation_period {
             Some(period) => self.enable_rotation(period).await,
             None => Ok(()),

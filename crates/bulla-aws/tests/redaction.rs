@@ -54,6 +54,7 @@ async fn no_secret_is_logged_or_shown() {
     let Some(endpoint) = find(Server::LocalStack) else { return };
     let watch = Redaction::start();
     watch.forbid(SECRET_ACCESS_KEY);
+    watch.forbid(SESSION_TOKEN);
     kms_suite::run_all(async || Watched(Fixture::start(&endpoint).await, watch.clone())).await;
 
     let credentials =
@@ -64,7 +65,8 @@ async fn no_secret_is_logged_or_shown() {
         .endpoint_url(&endpoint)
         .credentials_provider(credentials);
     let client = aws_sdk_kms::Client::from_conf(config.build());
-    let key = new_key(&client).await;
+    // Not by the client under watch: what a test asks for itself, the SDK logs.
+    let key = new_key(&support::client(&endpoint)).await;
     let kek = AwsKek::from_client(client.clone(), &key).await.unwrap();
     watch.show(&kek);
     let missing = AwsKek::from_client(client, "alias/no-such-key").await.unwrap_err();
