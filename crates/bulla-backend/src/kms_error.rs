@@ -70,7 +70,23 @@ pub enum KmsOperation {
     RewrapKey,
     /// [`describe`](crate::KeyInspector::describe).
     Describe,
-    /// Any call of [`KeyAdmin`](crate::KeyAdmin).
+    /// [`rotate`](crate::KeyAdmin::rotate).
+    Rotate,
+    /// [`disable`](crate::KeyAdmin::disable).
+    Disable,
+    /// [`enable`](crate::KeyAdmin::enable).
+    Enable,
+    /// [`disable_version`](crate::KeyAdmin::disable_version).
+    DisableVersion,
+    /// [`enable_version`](crate::KeyAdmin::enable_version).
+    EnableVersion,
+    /// [`destroy_version`](crate::KeyAdmin::destroy_version).
+    DestroyVersion,
+    /// [`rotation_period`](crate::RotationSchedule::rotation_period).
+    ReadSchedule,
+    /// [`set_rotation_period`](crate::RotationSchedule::set_rotation_period).
+    SetSchedule,
+    /// Any call of an operator, where it matters not which, or one that no contract has.
     Administer,
 }
 
@@ -131,8 +147,28 @@ impl KmsOperation {
             Self::UnwrapKey => "unwrap-key",
             Self::RewrapKey => "rewrap-key",
             Self::Describe => "describe",
+            Self::Rotate => "rotate",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::DisableVersion => "disable-version",
+            Self::EnableVersion => "enable-version",
+            Self::DestroyVersion => "destroy-version",
+            Self::ReadSchedule => "read-schedule",
+            Self::SetSchedule => "set-schedule",
             Self::Administer => "administer",
         }
+    }
+
+    /// Whether it is a call for operators, not for services.
+    pub const fn is_administration(self) -> bool {
+        !matches!(
+            self,
+            Self::GenerateDataKey
+                | Self::WrapKey
+                | Self::UnwrapKey
+                | Self::RewrapKey
+                | Self::Describe
+        )
     }
 }
 
@@ -195,6 +231,14 @@ impl fmt::Display for KmsOperation {
             Self::UnwrapKey => "unwrap a key under",
             Self::RewrapKey => "rewrap a key under",
             Self::Describe => "describe",
+            Self::Rotate => "rotate",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::DisableVersion => "disable a version of",
+            Self::EnableVersion => "enable a version of",
+            Self::DestroyVersion => "destroy a version of",
+            Self::ReadSchedule => "read the rotation period of",
+            Self::SetSchedule => "set the rotation period of",
             Self::Administer => "administer",
         })
     }

@@ -31,9 +31,7 @@ impl Layer for Audited {
     ) -> Result<T, KmsError> {
         let mut event = Event {
             sink: &*self.0,
-            kek_version: call
-                .wrapped
-                .and_then(|wrapped| wrapped.kek_version.label().map(Into::into)),
+            kek_version: call.kek_version.map(Into::into),
             call,
             began: Instant::now(),
             request_ids: Vec::new(),

@@ -19,11 +19,13 @@ pub struct Call<'a> {
     pub context: Option<&'a KmsContext>,
     /// The wrap that is to be unwrapped or rewrapped.
     pub wrapped: Option<&'a WrappedKey>,
+    /// The version of the KEK that the question names, by its wrap or by itself.
+    pub kek_version: Option<&'a str>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: KmsOperation, kek: &'a KekId) -> Self {
-        Self { operation, kek, context: None, wrapped: None }
+        Self { operation, kek, context: None, wrapped: None, kek_version: None }
     }
 
     pub(super) fn with_context(mut self, context: &'a KmsContext) -> Self {
@@ -33,6 +35,12 @@ impl<'a> Call<'a> {
 
     pub(super) fn with_wrapped(mut self, wrapped: &'a WrappedKey) -> Self {
         self.wrapped = Some(wrapped);
+        self.kek_version = wrapped.kek_version.label();
+        self
+    }
+
+    pub(super) fn with_kek_version(mut self, label: &'a str) -> Self {
+        self.kek_version = Some(label);
         self
     }
 

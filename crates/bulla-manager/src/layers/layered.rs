@@ -142,45 +142,52 @@ impl<L: Layer, A: ?Sized> LayeredAdmin<L, A> {
         Self { layer, kek, inner }
     }
 
-    fn call(&self) -> Call<'_> {
-        Call::new(KmsOperation::Administer, &self.kek)
+    fn call(&self, operation: KmsOperation) -> Call<'_> {
+        Call::new(operation, &self.kek)
     }
 }
 
 #[async_trait]
 impl<L: Layer, A: KeyAdmin + ?Sized> KeyAdmin for LayeredAdmin<L, A> {
     async fn rotate(&self) -> Result<KekVersion, KmsError> {
-        self.layer.around(self.call(), || self.inner.rotate()).await
+        self.layer.around(self.call(KmsOperation::Rotate), || self.inner.rotate()).await
     }
 
     async fn disable(&self) -> Result<(), KmsError> {
-        self.layer.around(self.call(), || self.inner.disable()).await
+        self.layer.around(self.call(KmsOperation::Disable), || self.inner.disable()).await
     }
 
     async fn enable(&self) -> Result<(), KmsError> {
-        self.layer.around(self.call(), || self.inner.enable()).await
+        self.layer.around(self.call(KmsOperation::Enable), || self.inner.enable()).await
     }
 
     async fn disable_version(&self, label: &str) -> Result<(), KmsError> {
-        self.layer.around(self.call(), || self.inner.disable_version(label)).await
+        let call = self.call(KmsOperation::DisableVersion).with_kek_version(label);
+        self.layer.around(call, || self.inner.disable_version(label)).await
     }
 
     async fn enable_version(&self, label: &str) -> Result<(), KmsError> {
-        self.layer.around(self.call(), || self.inner.enable_version(label)).await
+        let call = self.call(KmsOperation::EnableVersion).with_kek_version(label);
+        self.layer.around(call, || self.inner.enable_version(label)).await
     }
 
     async fn destroy_version(&self, label: &str) -> Result<(), KmsError> {
-        self.layer.around(self.call(), || self.inner.destroy_version(label)).await
+        let call = self.call(KmsOperation::DestroyVersion).with_kek_version(label);
+        self.layer.around(call, || self.inner.destroy_version(label)).await
     }
 }
 
 #[async_trait]
 impl<L: Layer, A: RotationSchedule + ?Sized> RotationSchedule for LayeredAdmin<L, A> {
     async fn rotation_period(&self) -> Result<Option<Duration>, KmsError> {
-        self.layer.around(self.call(), || self.inner.rotation_period()).await
+        self.layer
+            .around(self.call(KmsOperation::ReadSchedule), || self.inner.rotation_period())
+            .await
     }
 
     async fn set_rotation_period(&self, period: Option<Duration>) -> Result<(), KmsError> {
-        self.layer.around(self.call(), || self.inner.set_rotation_period(period)).await
+        self.layer
+            .around(self.call(KmsOperation::SetSchedule), || self.inner.set_rotation_period(period))
+            .await
     }
 }

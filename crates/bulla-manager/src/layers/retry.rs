@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulla_backend::{KmsError, KmsOperation};
+use bulla_backend::KmsError;
 use tower::retry::budget::{Budget, TpsBudget};
 
 use super::{Answer, Attempt, Call, CircuitOpen, Layer};
@@ -51,7 +51,7 @@ impl Layer for Retry {
         call: Call<'a>,
         attempt: impl Attempt<'a, T>,
     ) -> Result<T, KmsError> {
-        if call.operation == KmsOperation::Administer {
+        if call.operation.is_administration() {
             return attempt().await;
         }
         self.budget.0.deposit();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bulla_backend::{AuditSink, KmsCall, KmsOperation, KmsOutcome};
+use bulla_backend::{AuditSink, KmsCall, KmsOutcome};
 use bulla_core::KmsContext;
 
 /// One `tracing` event per call: `warn` for those that failed or were given up, `info`
@@ -29,7 +29,7 @@ impl AuditSink for TracingSink {
             };
         }
         match (call.outcome, call.operation) {
-            (KmsOutcome::Succeeded, KmsOperation::Administer) => event!(info),
+            (KmsOutcome::Succeeded, operation) if operation.is_administration() => event!(info),
             (KmsOutcome::Succeeded, _) => event!(debug),
             _ => event!(warn),
         }

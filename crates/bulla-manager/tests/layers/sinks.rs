@@ -51,7 +51,7 @@ fn tracing_has_one_event_at_the_right_level() {
         let latency = Duration::from_millis(1500);
         let outcomes = [
             (KmsOperation::UnwrapKey, KmsOutcome::Succeeded),
-            (KmsOperation::Administer, KmsOutcome::Succeeded),
+            (KmsOperation::Rotate, KmsOutcome::Succeeded),
             (KmsOperation::UnwrapKey, KmsOutcome::Failed(KmsErrorKind::Denied)),
             (KmsOperation::Describe, KmsOutcome::GivenUp),
         ];
@@ -70,7 +70,7 @@ fn tracing_has_one_event_at_the_right_level() {
         format!(
             "DEBUG message=KMS call {unwrap} outcome=ok latency_seconds=1.5 request_ids=[\"r-1\"]"
         ),
-        "INFO message=KMS call operation=\"administer\" kek=test:orders outcome=ok \
+        "INFO message=KMS call operation=\"rotate\" kek=test:orders outcome=ok \
          latency_seconds=1.5 request_ids=[]"
             .to_owned(),
         format!(

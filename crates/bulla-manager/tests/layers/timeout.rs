@@ -55,6 +55,6 @@ async fn administration_ends_in_time_too() {
     let error = admin.rotate().await.unwrap_err();
     assert_eq!(
         (error.kind(), error.operation()),
-        (KmsErrorKind::Unavailable, KmsOperation::Administer)
+        (KmsErrorKind::Unavailable, KmsOperation::Rotate)
     );
 }
