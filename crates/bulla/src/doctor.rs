@@ -17,8 +17,10 @@
 //! ```
 //!
 //! Everything is checked through the contract that the manager uses, by calls that change
-//! nothing: data keys that are made are thrown away. An examination makes at most 16 calls
-//! of the KMS.
+//! nothing: data keys that are made are thrown away. An examination makes at most nine calls
+//! of the contract, of which layers may repeat some. It tries what the role should be
+//! refused, so the log of the KMS will show refusals: run it before a deployment, not at each
+//! start.
 //!
 //! [`Workload`] and [`Estimate`] are the cost calculator.
 
@@ -28,7 +30,7 @@ mod cost;
 use std::fmt;
 use std::time::Duration;
 
-use bulla_backend::{Kek, KekId, KmsClock, UnwrapRequest, WrappedKey};
+use bulla_backend::{Kek, KekId, KmsClock, ScopeId, WrappedKey};
 use bulla_core::KmsContext;
 
 pub use cost::{Estimate, Workload};
@@ -146,7 +148,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// The worst of the findings; what could not be looked at does not count.
+    /// The worst of the findings. What could not be looked at does not count, but for the
+    /// permission to unwrap where the role needs it: that is a warning by itself.
     pub fn verdict(&self) -> Verdict {
         let looked_at = self.findings.iter().map(|finding| finding.verdict);
         looked_at.filter(|verdict| *verdict != Verdict::Unknown).max().unwrap_or(Verdict::Unknown)
@@ -176,6 +179,7 @@ pub struct Examination<'a> {
     rotated_within: Duration,
     patience: Duration,
     sample: Option<(&'a WrappedKey, &'a KmsContext)>,
+    scope: Option<&'a ScopeId>,
     clock: Option<&'a dyn KmsClock>,
 }
 
@@ -187,6 +191,7 @@ impl<'a> Examination<'a> {
             rotated_within: Duration::from_secs(400 * 24 * 3600),
             patience: Duration::from_secs(5),
             sample: None,
+            scope: None,
             clock: None,
         }
     }
@@ -206,11 +211,20 @@ impl<'a> Examination<'a> {
         self
     }
 
-    /// A wrapped data key to unwrap. Those who may not make one need it
-    /// ([`Role::Opener`]).
+    /// A wrapped data key to unwrap, and its context. Those who may not make one need it
+    /// ([`Role::Opener`]): take a wrap of a `DekRecord` from the key store, and
+    /// `scope.context().kms_context(version)`.
     #[must_use]
     pub fn sample(mut self, wrapped: &'a WrappedKey, context: &'a KmsContext) -> Self {
         self.sample = Some((wrapped, context));
+        self
+    }
+
+    /// The scope under which data keys are made and thrown away, where permissions depend on
+    /// it. Default: tenant `bulla-doctor`, purpose `doctor`.
+    #[must_use]
+    pub fn scope(mut self, scope: &'a ScopeId) -> Self {
+        self.scope = Some(scope);
         self
     }
 
@@ -225,9 +239,5 @@ impl<'a> Examination<'a> {
     /// leaves nothing behind.
     pub async fn run(&self, kek: &dyn Kek) -> Report {
         checks::run(self, kek).await
-    }
-
-    fn sample_request(&self) -> Option<UnwrapRequest<'a>> {
-        self.sample.map(|(wrapped, context)| UnwrapRequest::new(wrapped, context))
     }
 }

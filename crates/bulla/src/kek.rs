@@ -23,10 +23,11 @@ mod url;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bulla_backend::{Kek, KeyAdmin, KmsClock, KmsError, RotationSchedule};
+use bulla_backend::{AuditSink, Kek, KeyAdmin, KmsClock, KmsError, RotationSchedule};
 use bulla_manager::Profile;
-use bulla_manager::layers::{LayerOptions, dependable};
+use bulla_manager::layers::{Audited, LayerOptions, LayeredAdmin, dependable};
 
 pub use url::{AwsUrl, KekUrl, KekUrlError, LocalUnlock, LocalUrl, SecretId, VaultLogin, VaultUrl};
 
@@ -36,7 +37,8 @@ pub use url::{AwsUrl, KekUrl, KekUrlError, LocalUnlock, LocalUrl, SecretId, Vaul
 pub struct OpenedKek {
     /// For a manager: with time-outs, retries, a circuit breaker and limits around it.
     pub kek: Arc<dyn Kek>,
-    /// For operators. What it may do is for the credentials to say.
+    /// For operators. What it may do is for the credentials to say. Without time-outs;
+    /// recorded if the layers audit.
     pub admin: Arc<dyn KeyAdmin>,
     /// Rotation by the KMS itself, where it has that.
     pub schedule: Option<Arc<dyn RotationSchedule>>,
@@ -68,8 +70,14 @@ pub enum OpenKekError {
         /// Why.
         source: io::Error,
     },
+    /// The KMS did not answer in the time of `LayerOptions::deadline`.
+    #[error("the KMS did not answer within {0:?}: look at the address, the network and the KMS")]
+    NoAnswer(Duration),
     /// An environment variable is missing.
-    #[error("the environment variable {0} is not set")]
+    #[error(
+        "the environment variable {0} is not set; set it, or name a login in the URL: \
+         auth=kubernetes, approle, jwt or cert, or token_file"
+    )]
     Variable(&'static str),
     /// The key file holds a KEK of another name.
     #[error("the KEK in this file is named `{found}`, not `{wanted}`")]
@@ -90,8 +98,8 @@ pub enum OpenKekError {
 }
 
 impl KekUrl {
-    /// Opens the KEK and checks that it is there and of a kind that will do. Puts the
-    /// default layers around it.
+    /// Opens the KEK and checks that it is there and of a kind that will do, for which the
+    /// KMS must answer. Puts the default layers around it.
     ///
     /// Call it inside a tokio runtime. Reads small files. Dropping the future leaves
     /// nothing behind.
@@ -112,13 +120,34 @@ impl KekUrl {
         layers: LayerOptions,
     ) -> Result<OpenedKek, OpenKekError> {
         self.check(profile)?;
-        let mut opened = match self {
-            Self::Aws(url) => aws(url).await?,
-            Self::Vault(url) => vault(url).await?,
-            Self::Local(url) => local(url).await?,
+        let connect = async {
+            match self {
+                Self::Aws(url) => aws(url).await,
+                Self::Vault(url) => vault(url).await,
+                Self::Local(url) => local(url).await,
+            }
         };
+        let connected = tokio::time::timeout(layers.deadline, connect).await;
+        let mut opened = connected.map_err(|_| OpenKekError::NoAnswer(layers.deadline))??;
+        if let Some(sink) = &layers.audit {
+            opened.audit_administration(sink);
+        }
         opened.kek = dependable(opened.kek, layers);
         Ok(opened)
+    }
+}
+
+impl OpenedKek {
+    /// Operators' calls are recorded like all others. They have no time-out: a rotation may
+    /// take its time, and must not be thought to have failed.
+    fn audit_administration(&mut self, sink: &Arc<dyn AuditSink>) {
+        let audited = || Audited::new(Arc::clone(sink));
+        let id = self.kek.kek().clone();
+        let admin = Arc::clone(&self.admin);
+        self.admin = Arc::new(LayeredAdmin::new(audited(), id.clone(), admin));
+        if let Some(schedule) = self.schedule.take() {
+            self.schedule = Some(Arc::new(LayeredAdmin::new(audited(), id, schedule)));
+        }
     }
 }
 
@@ -152,6 +181,12 @@ async fn vault(url: &VaultUrl) -> Result<OpenedKek, OpenKekError> {
         bulla_vault::VaultOptions::new(&url.address, &url.key, auth).with_mount(&url.mount);
     if let Some(namespace) = &url.namespace {
         options = options.with_namespace(namespace);
+    }
+    if let Some(namespace) = &url.auth_namespace {
+        options = options.with_auth_namespace(namespace);
+    }
+    if let Some(name) = &url.name {
+        options = options.with_name(name);
     }
     if let Some(path) = &url.ca_file {
         options = options.with_ca_pem(read("ca_file", path)?);

@@ -25,9 +25,13 @@ fn verdict(report: &Report, check: Check) -> Verdict {
 
 #[tokio::test]
 async fn a_healthy_kek_is_good() {
-    let report = examine(&TestKms::new("a"), Role::Service).await;
+    let kms = TestKms::new("a");
+    let report = examine(&kms, Role::Service).await;
     assert_eq!(report.verdict(), Verdict::Good, "{report}");
     assert_eq!(report.findings.len(), 12, "{report}");
+    let operations = [KmsOperation::Describe, KmsOperation::Administer];
+    let others: u64 = operations.iter().map(|operation| kms.calls(*operation)).sum();
+    assert!(kms.data_calls() + others <= 9, "the documentation promises no more");
     assert!(report.findings.is_sorted_by_key(|finding| finding.check as u8));
 }
 
@@ -42,6 +46,7 @@ async fn what_is_wrong_is_found_and_named() {
         (KmsErrorKind::Unavailable, Check::Reachable),
         (KmsErrorKind::Unauthenticated, Check::Authenticated),
         (KmsErrorKind::NotFound, Check::KeyState),
+        (KmsErrorKind::Misconfigured, Check::MayDescribe),
         (KmsErrorKind::Denied, Check::MayUnwrap),
     ] {
         let kms = fault(kind);
@@ -89,10 +94,14 @@ async fn a_role_that_may_too_much_is_warned_about() {
     kms.fail(KmsOperation::GenerateDataKey, Some(KmsErrorKind::Denied));
     let report = examine(&kms, Role::Opener).await;
     assert_eq!(verdict(&report, Check::MayGenerate), Verdict::Good, "{report}");
-    assert_eq!(verdict(&report, Check::MayUnwrap), Verdict::Unknown, "{report}");
+    assert_eq!(verdict(&report, Check::MayUnwrap), Verdict::Warning, "{report}");
+    assert_eq!(verdict(&report, Check::MayWrap), Verdict::Warning, "{report}");
+    kms.fail(KmsOperation::WrapKey, Some(KmsErrorKind::Denied));
     kms.fail(KmsOperation::UnwrapKey, Some(KmsErrorKind::Denied));
     let report = examine(&kms, Role::Operator).await;
     assert_eq!(report.verdict(), Verdict::Good, "{report}");
+    let report = examine(&kms, Role::Opener).await;
+    assert_eq!(report.verdict(), Verdict::Warning, "what it is for was not tried: {report}");
 }
 
 #[derive(Debug)]

@@ -78,12 +78,12 @@ impl Session {
         Ok(session)
     }
 
-    /// Logins so far, the first included.
     /// For requests that need no token.
     pub(crate) fn wire(&self) -> &Wire {
         &self.wire
     }
 
+    /// Logins so far, the first included.
     pub(crate) fn logins(&self) -> u64 {
         self.logins.load(Ordering::Relaxed)
     }

@@ -7,7 +7,7 @@ use bulla_backend::{
     GenerateRequest, GeneratedKey, Kek, KekState, KekStatus, KmsError, KmsErrorKind, RewrapRequest,
     UnwrapRequest, UnwrappedKey, WrapRequest,
 };
-use bulla_core::{DekVersion, KmsContext, ScopeContext};
+use bulla_core::{DataKey, DekVersion, KmsContext, ScopeContext};
 use tokio::time::{Instant, timeout};
 
 use super::{Check, Examination, Finding, Report, Role, Verdict};
@@ -51,15 +51,22 @@ impl Round<'_> {
         self.state(&described);
         self.promises();
         self.clock().await;
-        let (context, elsewhere) = match (context("doctor"), context("doctor-elsewhere")) {
-            (Some(context), Some(elsewhere)) => (context, elsewhere),
-            _ => return,
+        let (Some(context), Some(elsewhere)) = (self.context(), context("elsewhere")) else {
+            return;
         };
         let generated = self.call(self.kek.generate_data_key(GenerateRequest::new(&context))).await;
         self.permission(Check::MayGenerate, &generated);
         match &generated {
             Ok(generated) => self.data_path(generated, &context, &elsewhere).await,
-            Err(_) => self.sample().await,
+            Err(_) => self.without_a_key(&context, &elsewhere).await,
+        }
+    }
+
+    /// The context under which data keys are made.
+    fn context(&self) -> Option<KmsContext> {
+        match self.how.scope {
+            Some(scope) => Some(scope.context().kms_context(DekVersion::FIRST)),
+            None => context("doctor"),
         }
     }
 
@@ -86,19 +93,30 @@ impl Round<'_> {
         self.permission(Check::MayRewrap, &rewrapped);
     }
 
-    /// What the data key of somebody else shows, for those who may make none.
-    async fn sample(&mut self) {
-        match self.how.sample_request() {
-            Some(request) => {
-                let answer = self.call(self.kek.unwrap_key(request)).await;
-                self.permission(Check::MayUnwrap, &answer);
-            }
-            None => self.note(
-                Check::MayUnwrap,
-                Verdict::Unknown,
-                "give a wrapped key as a sample to have this checked",
-            ),
+    /// What can be tried by those who may not make a data key: to wrap one of their own
+    /// making, and to unwrap and rewrap one of somebody else's.
+    async fn without_a_key(&mut self, context: &KmsContext, elsewhere: &KmsContext) {
+        if let Ok(data_key) = DataKey::generate() {
+            let answer = self.call(self.kek.wrap_key(WrapRequest::new(&data_key, context))).await;
+            self.permission(Check::MayWrap, &answer);
         }
+        let Some((wrapped, context)) = self.how.sample else {
+            let verdict = match needs(self.how.role, Check::MayUnwrap) {
+                Need::Must => Verdict::Warning,
+                _ => Verdict::Unknown,
+            };
+            let message = "not tried: give a wrapped key as a sample";
+            return self.note(Check::MayUnwrap, verdict, message);
+        };
+        let unwrapped = self.call(self.kek.unwrap_key(UnwrapRequest::new(wrapped, context))).await;
+        self.permission(Check::MayUnwrap, &unwrapped);
+        if unwrapped.is_ok() {
+            let request = UnwrapRequest::new(wrapped, elsewhere);
+            let answer = self.call(self.kek.unwrap_key(request)).await;
+            self.context_bound(&answer);
+        }
+        let rewrapped = self.call(self.kek.rewrap_key(RewrapRequest::new(wrapped, context))).await;
+        self.permission(Check::MayRewrap, &rewrapped);
     }
 
     async fn round_trip(&mut self, generated: &GeneratedKey, same: bool, context: &KmsContext) {
@@ -153,6 +171,11 @@ impl Round<'_> {
                 let advice = "look at the key's name, the region and the mount";
                 (Check::KeyState, error.to_string(), advice)
             }
+            Err(failed) if !failed.knows_us() => {
+                let message = format!("the KMS did not say so: {}", failed.text());
+                self.note(Check::Authenticated, Verdict::Unknown, message);
+                return true;
+            }
             _ => {
                 self.speed(took);
                 self.note(Check::Authenticated, Verdict::Good, "the credentials are accepted");
@@ -204,7 +227,8 @@ impl Round<'_> {
                 self.note(Check::KeyAge, Verdict::Good, format!("rotated {days} days ago"));
             }
             None => {
-                let message = "the KMS does not say when its versions were made";
+                let message = "the dates of its versions are not told; AWS tells them to those \
+                               who may kms:ListKeyRotations";
                 self.note(Check::KeyAge, Verdict::Unknown, message);
             }
         }
@@ -268,7 +292,10 @@ impl Round<'_> {
             }
             (Err(Failed::Kms(error)), need) if error.kind() == KmsErrorKind::Denied => match need {
                 Need::Must => (Verdict::Bad, format!("{error}; this role needs it")),
-                Need::May => (Verdict::Good, "denied, and not needed".to_owned()),
+                Need::May => (
+                    Verdict::Good,
+                    "denied; only recipients and KEKs that also wrap need it".to_owned(),
+                ),
                 Need::MustNot => (Verdict::Good, "denied, as it should be".to_owned()),
             },
             (Err(failed), Need::Must) => (Verdict::Bad, failed.text()),
@@ -297,6 +324,16 @@ impl Failed {
         }
     }
 
+    /// Whether it is an answer that only those get whom the KMS knows.
+    fn knows_us(&self) -> bool {
+        match self {
+            Self::Kms(error) => {
+                matches!(error.kind(), KmsErrorKind::Denied | KmsErrorKind::Disabled)
+            }
+            Self::NoAnswer => false,
+        }
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Kms(error) => error.to_string(),
@@ -316,10 +353,11 @@ fn needs(role: Role, check: Check) -> Need {
     match (role, check) {
         (Role::Service, Check::MayWrap) => Need::May,
         (Role::Service, _) => Need::Must,
-        (Role::Opener, Check::MayUnwrap) => Need::Must,
-        (Role::Opener, Check::MayDescribe) => Need::May,
+        // Both backends describe the KEK when they connect.
+        (Role::Opener, Check::MayUnwrap | Check::MayDescribe) => Need::Must,
         (Role::Opener, _) => Need::MustNot,
         (Role::Operator, Check::MayDescribe) => Need::Must,
+        // To rewrap tells nobody a key.
         (Role::Operator, Check::MayRewrap) => Need::May,
         (Role::Operator, _) => Need::MustNot,
     }

@@ -75,7 +75,9 @@ pub struct Estimate {
 }
 
 impl Workload {
-    /// How many calls this makes under `policy`: an upper bound for a steady load.
+    /// How many calls of the contract this makes under `policy`: an upper bound for a steady
+    /// load and one KEK. Some take more than one request: to describe a key is two at AWS
+    /// where versions may be listed, a rewrap is two under a Vault key that does not derive.
     pub fn estimate(&self, policy: &Policy) -> Estimate {
         let per_month = |interval: Duration| MONTH.as_secs_f64() / interval.as_secs_f64();
         let (processes, deks) = (self.processes as f64, self.deks_in_use as f64);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bulla_manager::Profile;
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
 
 /// Longest URL that is looked at, in bytes.
 const URL_BYTES_MAX: usize = 4096;
@@ -28,7 +28,9 @@ const URL_BYTES_MAX: usize = 4096;
 /// | `aws-kms` | `region` | region of the key; default: that of the ARN, or of the environment |
 /// | | `endpoint` | URL of another endpoint, for VPCs and tests |
 /// | | `profile` | profile of the AWS configuration files |
-/// | `vault` | `namespace` | namespace of the mount |
+/// | `vault` | `name` | stands in KEK ids in the place of host and port, so that Vault can move; choose it before the first seal |
+/// | | `namespace` | namespace of the mount |
+/// | | `auth_namespace` | namespace of the login, if it is another one |
 /// | | `auth` | `token` (default), `approle`, `kubernetes`, `jwt` or `cert` |
 /// | | `auth_mount` | where that method is mounted; default: its name |
 /// | | `role` | role of `kubernetes`, `jwt` and `cert` |
@@ -37,15 +39,18 @@ const URL_BYTES_MAX: usize = 4096;
 /// | | `jwt_file` | file with a JWT; default for `kubernetes`: the pod's service account |
 /// | | `ca_file` | certificate authorities, PEM; default: those of the system |
 /// | | `cert_file`, `key_file` | client certificate and key, PEM |
-/// | | `tls` | `off` speaks plain HTTP; profile development only |
+/// | | `tls` | `off` speaks plain HTTP: to this machine, or in profile development |
 /// | | `token`, `secret_id` | the secret itself; profile development only |
 /// | `local` | `key_file` | file with the unlock key |
 /// | | `key_env`, `passphrase_env` | environment variable with the unlock key or a passphrase |
 ///
+/// A `vault` URL without a port means 8200. Of the environment, `VAULT_TOKEN` alone is read for
+/// it; for `aws-kms`, all that the AWS SDK reads.
+///
 /// ```
 /// use bulla::kek::KekUrl;
 ///
-/// let url: KekUrl = "vault://vault.internal:8200/transit/orders?auth=kubernetes&role=orders".parse()?;
+/// let url: KekUrl = "vault://vault.internal:8200/transit/orders?auth=kubernetes&role=orders-service".parse()?;
 /// assert!(url.check(bulla::Profile::Production).is_ok());
 /// let wrong = "aws-kms:///alias/orders?regoin=eu-west-1".parse::<KekUrl>().unwrap_err();
 /// assert!(wrong.to_string().contains("`regoin`"));
@@ -80,14 +85,18 @@ pub struct AwsUrl {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct VaultUrl {
-    /// The server: `https://host:port`.
+    /// The server: `https://host:port`, or `http` with `tls=off`.
     pub address: String,
+    /// What stands in KEK ids in the place of host and port.
+    pub name: Option<String>,
     /// Where the transit engine is mounted.
     pub mount: String,
     /// Name of the key.
     pub key: String,
     /// Namespace of the mount.
     pub namespace: Option<String>,
+    /// Namespace of the login, if it is another one.
+    pub auth_namespace: Option<String>,
     /// How to log in.
     pub login: VaultLogin,
     /// Where the method of login is mounted, if not under its own name.
@@ -204,6 +213,14 @@ pub enum KekUrlError {
         /// Those that there are.
         known: String,
     },
+    /// A parameter without a value.
+    #[error("{scheme}: the parameter `{name}` has no value")]
+    NoValue {
+        /// The scheme.
+        scheme: &'static str,
+        /// The parameter.
+        name: String,
+    },
     /// A parameter that stands there twice.
     #[error("{scheme}: the parameter `{name}` stands there twice")]
     DoubleParameter {
@@ -220,14 +237,20 @@ pub enum KekUrlError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A parameter that another login has.
+    #[error("vault: `{name}` does not belong to this login; without `auth` it is auth=token")]
+    NotOfThisLogin {
+        /// The parameter.
+        name: String,
+    },
     /// What profile production refuses.
     #[error("profile production refuses this URL: {0}")]
     Production(&'static str),
 }
 
 impl KekUrl {
-    /// Refuses what has no place in `profile`: in production, secrets in the URL and
-    /// connections without TLS.
+    /// Refuses what has no place in `profile`: in production, secrets in the URL, and plain
+    /// HTTP to another machine. (What the variables of the AWS SDK say is not looked at.)
     ///
     /// # Errors
     /// [`KekUrlError::Production`].
@@ -247,7 +270,7 @@ impl KekUrl {
                         "it holds a secret; use a file (token_file, secret_id_file) or a login \
                           without one (auth=kubernetes, jwt, cert)",
                     )
-                } else if !vault.address.starts_with("https:") {
+                } else if !is_private(&vault.address) {
                     Some("tls=off sends keys in the clear")
                 } else {
                     None
@@ -255,7 +278,7 @@ impl KekUrl {
             }
             Self::Aws(aws) => {
                 let endpoint = aws.endpoint.as_deref();
-                let plain = endpoint.is_some_and(|endpoint| !endpoint.starts_with("https:"));
+                let plain = endpoint.is_some_and(|endpoint| !is_private(endpoint));
                 plain.then_some("its endpoint is not https: keys would travel in the clear")
             }
             // Whether a local KEK may serve is for the manager to say.
@@ -263,6 +286,18 @@ impl KekUrl {
         };
         refused.map_or(Ok(()), |reason| Err(KekUrlError::Production(reason)))
     }
+}
+
+/// Whether nobody sees what is sent there: by TLS, or because it stays on this machine.
+fn is_private(address: &str) -> bool {
+    let Ok(url) = Url::parse(address) else { return false };
+    let local = match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && local)
 }
 
 impl FromStr for KekUrl {
@@ -305,7 +340,9 @@ fn aws(url: &Url) -> Result<KekUrl, KekUrlError> {
 }
 
 const VAULT_PARAMETERS: &[&str] = &[
+    "name",
     "namespace",
+    "auth_namespace",
     "auth",
     "auth_mount",
     "role",
@@ -347,13 +384,15 @@ fn vault(url: &Url) -> Result<KekUrl, KekUrlError> {
         address: format!("{http}://{host}:{}", url.port().unwrap_or(8200)),
         mount: mount.to_owned(),
         key: key.to_owned(),
+        name: parameters.take("name"),
         namespace: parameters.take("namespace"),
+        auth_namespace: parameters.take("auth_namespace"),
         login,
         auth_mount: parameters.take("auth_mount"),
         ca_file: parameters.take_path("ca_file"),
         identity,
     };
-    parameters.nothing_left("a parameter does not belong to this `auth`")?;
+    parameters.nothing_left()?;
     Ok(KekUrl::Vault(vault))
 }
 
@@ -431,8 +470,7 @@ impl Parameters {
                 return Err(KekUrlError::UnknownParameter { scheme, name, known });
             }
             if value.is_empty() {
-                let reason = "a parameter has no value";
-                return Err(KekUrlError::BadParameters { scheme, reason });
+                return Err(KekUrlError::NoValue { scheme, name });
             }
             if left.insert(name.clone(), value.into_owned()).is_some() {
                 return Err(KekUrlError::DoubleParameter { scheme, name });
@@ -453,8 +491,11 @@ impl Parameters {
         self.take(name).ok_or(self.bad(reason))
     }
 
-    fn nothing_left(&self, reason: &'static str) -> Result<(), KekUrlError> {
-        if self.left.is_empty() { Ok(()) } else { Err(self.bad(reason)) }
+    fn nothing_left(&self) -> Result<(), KekUrlError> {
+        match self.left.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(KekUrlError::NotOfThisLogin { name: name.clone() }),
+        }
     }
 
     fn bad(&self, reason: &'static str) -> KekUrlError {

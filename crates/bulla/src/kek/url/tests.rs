@@ -69,13 +69,16 @@ fn parameters_that_do_not_fit_are_named() {
         "cert_file=/c",
         "tls=on",
         "token=a&token_file=b",
-        "auth=kubernetes&role=r&token_file=/t",
-        "role=r",
-        "namespace=",
     ] {
         let error = refused(&format!("vault://h/transit/k?{query}"));
         assert!(matches!(error, KekUrlError::BadParameters { .. }), "{query}: {error}");
     }
+    for query in ["auth=kubernetes&role=r&token_file=/t", "role=r"] {
+        let error = refused(&format!("vault://h/transit/k?{query}"));
+        assert!(matches!(error, KekUrlError::NotOfThisLogin { .. }), "{query}: {error}");
+    }
+    let error = refused("vault://h/transit/k?namespace=");
+    assert!(error.to_string().contains("`namespace` has no value"), "{error}");
     let error = refused("vault://h/transit/k?Token=x");
     assert!(matches!(error, KekUrlError::UnknownParameter { .. }), "{error}");
     let error = refused("vault://h/transit/k?token=x&token=y");
@@ -104,12 +107,21 @@ fn production_refuses_secrets_and_plain_text() {
         "vault://h/transit/k?token=hvs.mark",
         "vault://h/transit/k?auth=approle&role_id=r&secret_id=hvs.mark",
         "vault://h/transit/k?tls=off",
-        "aws-kms:///alias/a?endpoint=http://localhost:4566",
+        "aws-kms:///alias/a?endpoint=http://localstack:4566",
     ] {
         let parsed: KekUrl = url.parse().unwrap();
         assert!(parsed.check(Profile::Development).is_ok(), "{url}");
         let error = parsed.check(Profile::Production).unwrap_err();
         assert!(!format!("{error} {error:?} {parsed:?}").contains("hvs.mark"), "{url}");
+    }
+    for url in [
+        "vault://127.0.0.1:8200/transit/k?tls=off",
+        "vault://[::1]:8200/transit/k?tls=off",
+        "vault://h/transit/k?name=prod",
+        "aws-kms:///alias/a?endpoint=http://localhost:4566",
+        "aws-kms:///alias/a?endpoint=https://vpce-1.kms.eu-west-1.vpce.amazonaws.com",
+    ] {
+        assert!(url.parse::<KekUrl>().unwrap().check(Profile::Production).is_ok(), "{url}");
     }
     let KekUrl::Vault(vault) = "vault://h/transit/k?token=hvs.mark".parse().unwrap() else {
         panic!("not vault")

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! export AWS_REGION=eu-west-1            # and credentials, as for every AWS tool
-//! cargo run --example aws_kms
+//! cargo run -p bulla-examples-kms --example aws_kms
 //! ```
 //!
 //! Against LocalStack, which needs no account:
@@ -11,7 +11,7 @@
 //! ```text
 //! export AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_REGION=us-east-1
 //! export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
-//! cargo run --example aws_kms
+//! cargo run -p bulla-examples-kms --example aws_kms
 //! ```
 //!
 //! In AWS it makes a key, `alias/bulla-example`, which costs about a dollar a month until

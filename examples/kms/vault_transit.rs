@@ -4,7 +4,7 @@
 //! bao server -dev -dev-root-token-id=root &
 //! export VAULT_ADDR=http://127.0.0.1:8200 VAULT_TOKEN=root
 //! bao secrets enable transit
-//! cargo run --example vault_transit
+//! cargo run -p bulla-examples-kms --example vault_transit
 //! ```
 //!
 //! The token makes and rotates a key of its own, `bulla-example`. A service needs less:
