@@ -10,6 +10,7 @@ path "transit/keys/orders" {
 path "transit/datakey/plaintext/orders" {
   capabilities = ["update"]
 }
+# Only for keys without `derived`, for `Recipients` and for `also_wrap_with`.
 path "transit/encrypt/orders" {
   capabilities = ["update"]
 }

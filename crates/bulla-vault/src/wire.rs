@@ -173,19 +173,26 @@ impl MiddleWare for Headers {
 pub(crate) struct Call<'a, B> {
     method: RequestMethod,
     path: &'a str,
+    query: Option<&'a str>,
     body: Option<&'a B>,
 }
 
 impl<'a, B> Call<'a, B> {
     pub(crate) fn post(path: &'a str, body: &'a B) -> Self {
-        Self { method: RequestMethod::POST, path, body: Some(body) }
+        Self { method: RequestMethod::POST, path, query: None, body: Some(body) }
     }
 }
 
 impl<'a> Call<'a, ()> {
     /// A request without a body.
     pub(crate) fn bare(method: RequestMethod, path: &'a str) -> Self {
-        Self { method, path, body: None }
+        Self { method, path, query: None, body: None }
+    }
+
+    /// The same with parameters, as they stand behind the `?`.
+    pub(crate) fn with_query(mut self, query: &'a str) -> Self {
+        self.query = Some(query);
+        self
     }
 }
 
@@ -200,6 +207,10 @@ impl<B: Serialize + Sync> Endpoint for Call<'_, B> {
 
     fn method(&self) -> RequestMethod {
         self.method.clone()
+    }
+
+    fn query(&self) -> Result<Option<String>, ClientError> {
+        Ok(self.query.map(str::to_owned))
     }
 
     fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {

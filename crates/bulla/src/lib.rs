@@ -104,7 +104,33 @@ pub mod backend {
 }
 
 /// What makes a KMS dependable: time-outs, retries, a circuit breaker, limits, audit.
+///
+/// An audit trail of one's own:
+///
+/// ```
+/// use std::sync::Arc;
+/// use bulla::layers::{AuditSink, KmsCall, LayerOptions};
+///
+/// #[derive(Debug)]
+/// struct Trail(std::sync::mpsc::SyncSender<String>);
+///
+/// impl AuditSink for Trail {
+///     fn record(&self, call: &KmsCall<'_>) {
+///         let line = format!("{} {} {}", call.operation.as_str(), call.kek, call.outcome);
+///         let _ = self.0.try_send(line); // must not block
+///     }
+/// }
+///
+/// # let (sender, _receiver) = std::sync::mpsc::sync_channel(1000);
+/// let mut options = LayerOptions::default();
+/// options.audit = Some(Arc::new(Trail(sender)));
+/// // … KekUrl::open_with(profile, options), or dependable(kek, options)
+/// ```
+///
+/// Each *attempt* is an event; one that took too long is `given-up`; the scope is among
+/// [`KmsCall::context`]'s pairs.
 pub mod layers {
+    pub use bulla_backend::{AuditSink, KmsCall, KmsOutcome};
     pub use bulla_manager::layers::*;
 }
 

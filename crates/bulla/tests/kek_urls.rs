@@ -33,3 +33,16 @@ async fn a_local_kek_by_its_url() {
     assert!(matches!(locked, OpenKekError::Unlock(_)), "{locked}");
     assert!(locked.to_string().contains("BULLA_TEST_NO_SUCH_VARIABLE"), "{locked}");
 }
+
+/// A server that accepts connections and says nothing must not keep a service from starting
+/// for ever.
+#[cfg(feature = "vault")]
+#[tokio::test(start_paused = true)]
+async fn a_kms_that_hangs_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let url = format!("vault://{address}/transit/orders?tls=off&token=s.any");
+    let url: KekUrl = url.parse().unwrap();
+    let error = url.open(Profile::Development).await.unwrap_err();
+    assert!(matches!(error, OpenKekError::NoAnswer(_)), "{error}");
+}
