@@ -126,8 +126,10 @@ impl AwsKek {
             return Ok(Vec::new());
         }
         let mut materials = match self.materials(call).await {
+            // The list is an extra: no refusal of it says anything about the key.
             Err(error)
-                if matches!(error.kind(), KmsErrorKind::Denied | KmsErrorKind::Unsupported) =>
+                if !error.kind().is_retryable()
+                    && error.kind() != KmsErrorKind::Unauthenticated =>
             {
                 self.0.lists_versions.store(false, Ordering::Relaxed);
                 return Ok(Vec::new());

@@ -7,8 +7,8 @@ use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use bulla_backend::{KekId, KmsError, KmsErrorKind, KmsOperation, note_request_id};
+use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
 
 use KmsErrorKind::{
     Denied, Disabled, Misconfigured, NotFound, Tampered, Throttled, Unauthenticated, Unavailable,
@@ -42,7 +42,7 @@ impl Call<'_> {
         T: RequestId,
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        let result = request.with_subscriber(NoSubscriber::new()).await;
+        let result = request.with_subscriber(Dispatch::none()).await;
         let id = match &result {
             Ok(answer) => answer.request_id(),
             Err(error) => error.request_id(),
@@ -136,11 +136,13 @@ impl Call<'_> {
                 (Denied, "no key policy, IAM policy or grant allows this, or one forbids it")
             }
             "DisabledException" => (Disabled, "enable the key"),
-            "KMSInvalidStateException" => (
-                Disabled,
-                "the key is pending deletion, lacks its imported material, or its key store is \
-                 disconnected",
-            ),
+            // All that fails in a key store outside of AWS, time-outs too.
+            "KMSInvalidStateException" if is_about_key_store(message) => {
+                (Unavailable, "the custom or external key store failed or is disconnected")
+            }
+            "KMSInvalidStateException" => {
+                (Disabled, "the key is disabled, pending deletion, or lacks its imported material")
+            }
             "InvalidCiphertextException" => {
                 (Tampered, "the wrap was changed, or belongs to another context")
             }
@@ -204,6 +206,13 @@ impl Call<'_> {
             _ => (Misconfigured, "AWS KMS does not accept the request"),
         }
     }
+}
+
+/// Whether a complaint about the state of a key is one about a custom key store, in AWS
+/// CloudHSM or outside of AWS.
+fn is_about_key_store(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["key store", "xks", "cloudhsm"].iter().any(|part| message.contains(part))
 }
 
 /// "Signature expired: … is now earlier than …", "Signature not yet current: …".

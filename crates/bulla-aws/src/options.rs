@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::{Host, Url};
+
 /// Which key of AWS KMS, and the way there. Credentials come from the default chain of
 /// the AWS SDK: environment, profile, web identity, container and instance roles.
 ///
@@ -69,16 +71,15 @@ impl AwsOptions {
     /// # Errors
     /// What to correct.
     pub(crate) fn check_endpoint(&self) -> Result<(), &'static str> {
-        let Some(url) = self.endpoint.as_deref() else { return Ok(()) };
-        let Some(rest) = url.strip_prefix("http://") else { return Ok(()) };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = match authority.strip_prefix('[') {
-            Some(v6) => v6.split(']').next(),
-            None => authority.split(':').next(),
+        let Some(endpoint) = self.endpoint.as_deref() else { return Ok(()) };
+        let url = Url::parse(endpoint).map_err(|_| "the endpoint is no URL")?;
+        let local = match url.host() {
+            Some(Host::Domain(domain)) => domain == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
         };
-        let host = host.unwrap_or_default();
-        let address: Option<std::net::IpAddr> = host.parse().ok();
-        if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
+        if url.scheme() == "https" || (url.scheme() == "http" && local) {
             return Ok(());
         }
         Err("data keys must not cross a network in the clear: use https. For test servers \
@@ -162,6 +163,9 @@ mod tests {
             "http://kms.eu-west-1.amazonaws.com",
             "http://localhost.evil.example:4566",
             "http://127.0.0.1@evil.example",
+            "http://127.0.0.1:x@evil.example",
+            "HTTP://evil.example",
+            "ftp://localhost",
             "http://10.0.0.1",
             "http://",
         ] {

@@ -11,6 +11,7 @@ use bulla_backend::{
 use bulla_core::{DataKey, KmsContext};
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
+use crate::Error;
 use crate::stats::Counters;
 
 #[derive(Debug)]
@@ -60,6 +61,17 @@ impl KekHandle {
 
     pub(crate) fn id(&self) -> &KekId {
         self.kek.kek()
+    }
+
+    /// Refuses another KEK of the same id: one of the two would be left out without a word.
+    pub(crate) fn check_same(&self, other: &Arc<dyn Kek>) -> Result<(), Error> {
+        if std::ptr::addr_eq(Arc::as_ptr(&self.kek), Arc::as_ptr(other)) {
+            return Ok(());
+        }
+        Err(Error::Policy(
+            "two KEKs have one id; replicas of one KEK go into layers::Failover, and two Vaults \
+             need two names",
+        ))
     }
 
     #[inline]
@@ -138,7 +150,10 @@ impl KekHandle {
         let current = state.current.label().map(Arc::from).or_else(|| before.current.clone());
         let versions = Versions { current, known: labels(false), closed: labels(true) };
         let newly_closed = versions.closed.iter().filter(|label| !before.closed.contains(label));
-        let newly_closed = newly_closed.cloned().collect();
+        // What is not listed any more is destroyed, as far as anybody can tell.
+        let gone = before.known.iter().filter(|label| !versions.known.contains(label));
+        let gone = gone.filter(|_| !versions.known.is_empty());
+        let newly_closed = newly_closed.chain(gone).cloned().collect();
         if versions != *before {
             self.versions.store(Arc::new(versions));
             self.generation.fetch_add(1, Ordering::Release);
@@ -186,5 +201,30 @@ impl KekHandle {
         let _permit = self.permits.acquire().await;
         self.counters.kms_calls.add_one();
         self.kek.rewrap_key(RewrapRequest::new(wrapped, context)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_testkit::TestKms;
+
+    use super::*;
+
+    /// A version that was disabled and destroyed between two looks is in neither list.
+    #[test]
+    fn a_version_that_is_not_listed_any_more_is_closed_once() {
+        let kms = Arc::new(TestKms::new("orders"));
+        let handle = KekHandle::new(kms.clone(), Arc::default(), 1);
+        let id = handle.id().clone();
+        let state = |labels: &[&str]| {
+            let current = bulla_backend::KekVersion::Reported("3".into());
+            let versions =
+                labels.iter().map(|label| KekVersionState::new(*label, KekStatus::Enabled));
+            KekState::new(id.clone(), KekStatus::Enabled, current).with_versions(versions.collect())
+        };
+        assert!(handle.learn(&state(&["1", "2", "3"])).is_empty());
+        assert_eq!(handle.learn(&state(&["2", "3"])), ["1".into()]);
+        assert!(handle.learn(&state(&["2", "3"])).is_empty());
+        assert!(handle.learn(&state(&[])).is_empty(), "a KMS that lists none any more");
     }
 }

@@ -35,9 +35,18 @@ impl Inner {
         Ok(try_join_all(wraps).await?)
     }
 
-    /// Unwraps each of `wraps` and checks that it holds `dek`.
-    pub(crate) async fn prove_all(&self, dek: Dek<'_>, wraps: &[WrappedKey]) -> Result<(), Error> {
-        try_join_all(wraps.iter().map(|wrapped| self.prove(dek, wrapped))).await.map(drop)
+    /// Unwraps each of `wraps` and checks that it holds `dek`. Returns them with their
+    /// versions, which some KMSs tell only now.
+    pub(crate) async fn prove_all(
+        &self,
+        dek: Dek<'_>,
+        wraps: Vec<WrappedKey>,
+    ) -> Result<Vec<WrappedKey>, Error> {
+        let proofs = wraps.into_iter().map(async |mut wrapped| {
+            wrapped.kek_version = self.prove(dek, &wrapped).await?.wrapped_by;
+            Ok(wrapped)
+        });
+        try_join_all(proofs).await
     }
 
     /// Unwraps a DEK by the first of its wraps whose KEK is at hand and can. KEKs that
@@ -63,7 +72,9 @@ impl Inner {
                 }
                 Err(error) => {
                     tracing::warn!(kek = %kek.id(), %error, "a data key is asked of another KEK");
-                    kek.avoid(self.now().after(AVOIDED_FOR));
+                    if is_about_kek(&error) {
+                        kek.avoid(self.now().after(AVOIDED_FOR));
+                    }
                     failed = Some(more_telling(failed, error));
                 }
             }
@@ -116,7 +127,7 @@ impl Inner {
                 Some(_) => Ok(()),
                 None => self.add_wrap(slot, kek).await,
             };
-            if let Err(Error::Kms(_)) = &mended {
+            if mended.as_ref().is_err_and(is_about_kek) {
                 // 10,000 DEKs need not find out one by one.
                 kek.avoid(self.now().after(AVOIDED_FOR));
             }
@@ -150,9 +161,9 @@ impl Inner {
             let kek = slot.kek.id().clone();
             return Err(Error::WrongKeyUnwrapped { key_id: dek.key_id, kek });
         }
-        let wrapped = kek.wrap(&data_key, &context).await?;
+        let mut wrapped = kek.wrap(&data_key, &context).await?;
         drop((data_key, keys));
-        self.prove(dek, &wrapped).await?;
+        wrapped.kek_version = self.prove(dek, &wrapped).await?.wrapped_by;
         if self.store.add_wrap(&NewWrap::new(dek.key_id, free, wrapped)).await? {
             let (key_id, kek) = (dek.key_id, kek.id());
             tracing::info!(%key_id, %kek, "wrapped a data key under another KEK as well");
@@ -179,6 +190,11 @@ fn more_telling(first: Option<Error>, second: Error) -> Error {
         Some(first) if may_pass(&first) || !may_pass(&second) => first,
         _ => second,
     }
+}
+
+/// Whether a failure says something about the KEK as a whole, not about one wrap or scope.
+fn is_about_kek(error: &Error) -> bool {
+    may_pass(error) || matches!(error, Error::Kms(error) if error.kind() == KmsErrorKind::Disabled)
 }
 
 fn may_pass(error: &Error) -> bool {

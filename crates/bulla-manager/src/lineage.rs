@@ -106,8 +106,8 @@ impl Inner {
         drop(generated.data_key);
         // A wrap that does not unwrap would be found when records are lost already.
         let wrapped = generated.wrapped;
-        let (proven, ()) =
-            try_join(self.prove(dek, &wrapped), self.prove_all(dek, &also_wrapped)).await?;
+        let (proven, also_wrapped) =
+            try_join(self.prove(dek, &wrapped), self.prove_all(dek, also_wrapped)).await?;
         let delay = self.policy.activation_delay;
         let dek = NewDek::new(scope.clone(), version, key_id, wrapped, delay);
         let dek = dek.also_wrapped(also_wrapped);

@@ -154,7 +154,8 @@ impl ManagerBuilder {
 
     /// Wraps each DEK under another KEK as well: in another region, at another KMS, in a
     /// safe. Any one of them then opens it, so the loss of a KMS is not the loss of the
-    /// data. 15 at most.
+    /// data. 15 at most, each with an id of its own: replicas of *one* KEK go into
+    /// [`Failover`](crate::layers::Failover).
     ///
     /// - A new DEK is made when *every* KEK has wrapped it and has proven, by unwrapping,
     ///   that it can open it. While one of them is down, no DEKs are made or rotated.
@@ -239,17 +240,25 @@ impl ManagerBuilder {
         let mut keks: HashMap<KekId, _> = HashMap::from([(kek.id().clone(), Arc::clone(&kek))]);
         let mut also_wrapping = Vec::new();
         for other in self.also_wrapping {
-            if !keks.contains_key(other.kek()) {
-                let other = handle(other);
-                keks.insert(other.id().clone(), Arc::clone(&other));
-                also_wrapping.push(other);
+            match keks.get(other.kek()) {
+                Some(known) => known.check_same(&other)?,
+                None => {
+                    let other = handle(other);
+                    keks.insert(other.id().clone(), Arc::clone(&other));
+                    also_wrapping.push(other);
+                }
             }
         }
         if also_wrapping.len() >= StoredWrap::PER_DEK_MAX {
             return Err(Error::Policy("also_wrap_with takes 15 KEKs at most"));
         }
         for other in self.others {
-            keks.entry(other.kek().clone()).or_insert_with(|| handle(other));
+            match keks.get(other.kek()) {
+                Some(known) => known.check_same(&other)?,
+                None => {
+                    keks.insert(other.kek().clone(), handle(other));
+                }
+            }
         }
         let now = in_time(&*self.clock, self.policy.load_timeout, async {
             Ok(self.store.changes_since(None, 0).await?)

@@ -469,3 +469,54 @@ async fn production_looks_at_every_kek() {
     let refused = ring.world.builder().also_wrap_with(local).start().await.unwrap_err();
     assert!(matches!(refused, Error::Profile { kek, .. } if kek.as_str() == "test:local"));
 }
+
+/// The unwrap that proves a wrap tells its version where `wrap_key` does not.
+#[tokio::test]
+async fn versions_that_are_told_late_are_stored_and_wraps_renewed_by_them() {
+    let mut ring = Ring::new();
+    ring.other = Arc::new(TestKms::new("other").without_version_of_wraps());
+    let manager = ring.manager().await;
+    let envelope = seal(&manager).await;
+    assert_eq!(ring.wraps().await, ["0 test:orders v1", "1 test:other v1"]);
+    ring.other.rotate().await.unwrap();
+    manager.sync().await.unwrap();
+    ring.pass_in_use(&scope(&manager), &envelope, 3).await;
+    manager.rewraps_settled().await;
+    assert_eq!(ring.wraps().await, ["0 test:orders v1", "1 test:other v2"]);
+}
+
+/// One bad wrap is no reason to think ill of its KEK.
+#[tokio::test]
+async fn a_planted_wrap_makes_nobody_avoid_the_kek() {
+    let ring = Ring::new();
+    let manager = ring.manager().await;
+    let envelope = seal(&manager).await;
+    ring.plant(0, ring.first()).await;
+    let cold = ring.manager().await;
+    assert!(open(&cold, &envelope).await.is_ok(), "by the other");
+    let before = [calls(ring.first()), calls(&ring.other)];
+    let elsewhere = cold.scope("t-2", "orders").unwrap();
+    let sealed = elsewhere.seal(b"payload", &record("1")).await.unwrap();
+    let colder = ring.manager().await;
+    assert!(open(&colder, &envelope).await.is_ok(), "by the other");
+    colder.scope("t-2", "orders").unwrap().open(&sealed, &record("1")).await.unwrap();
+    let [first, other] = [calls(ring.first()), calls(&ring.other)];
+    // Made: one unwrap at each. Opened: the planted wrap and the other's; then the first's.
+    assert_eq!(first[2] - before[0][2], 3);
+    assert_eq!(other[2] - before[1][2], 2);
+}
+
+/// Of two KEKs with one id, one would be left out without a word.
+#[tokio::test]
+async fn two_keks_of_one_id_are_refused() {
+    let ring = Ring::new();
+    let twin = Arc::new(TestKms::new("orders"));
+    for builder in [
+        ring.world.builder().also_wrap_with(twin.clone()),
+        ring.world.builder().also_unwrap_with(twin.clone()),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert!(matches!(error, Error::Policy(reason) if reason.contains("Failover")), "{error}");
+    }
+    ring.world.builder().also_unwrap_with(ring.world.kms.clone()).start().await.unwrap();
+}

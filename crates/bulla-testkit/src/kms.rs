@@ -31,6 +31,7 @@ pub struct TestKms {
     /// While true, unwraps wait with their answer.
     answers_held: watch::Sender<bool>,
     lists_versions: bool,
+    tells_version_of_wraps: bool,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +76,7 @@ impl TestKms {
             held: watch::Sender::new(false),
             answers_held: watch::Sender::new(false),
             lists_versions: true,
+            tells_version_of_wraps: true,
         };
         kms.add_version();
         kms
@@ -89,6 +91,12 @@ impl TestKms {
     /// The same, telling only the current version of the KEK, as some services do.
     pub fn without_version_list(mut self) -> Self {
         self.lists_versions = false;
+        self
+    }
+
+    /// The same, not telling which version a `wrap_key` was made by, as AWS KMS.
+    pub fn without_version_of_wraps(mut self) -> Self {
+        self.tells_version_of_wraps = false;
         self
     }
 
@@ -328,8 +336,14 @@ impl KeyWrapper for TestKms {
     }
 
     async fn wrap_key(&self, request: WrapRequest<'_>) -> Result<WrappedKey, KmsError> {
-        self.enter(KmsOperation::WrapKey).await?;
-        self.wrap_or_lie(request.data_key, request.context, KmsOperation::WrapKey, Lie::Wrap)
+        let operation = KmsOperation::WrapKey;
+        self.enter(operation).await?;
+        let mut wrapped =
+            self.wrap_or_lie(request.data_key, request.context, operation, Lie::Wrap)?;
+        if !self.tells_version_of_wraps {
+            wrapped.kek_version = KekVersion::Unknown;
+        }
+        Ok(wrapped)
     }
 
     async fn unwrap_key(&self, request: UnwrapRequest<'_>) -> Result<UnwrappedKey, KmsError> {

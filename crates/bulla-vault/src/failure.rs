@@ -90,6 +90,18 @@ impl Failure {
         Self { origin, ..failure }
     }
 
+    /// What an answer with this status means that is not of Vault, but of something on the
+    /// way there. A proxy that knows no route says nothing about keys and permissions.
+    pub(crate) fn not_of_vault(status: StatusCode) -> Self {
+        match status.as_u16() {
+            300..=399 | 429 | 500.. => Self::of_status(status, ""),
+            _ => Self::new(
+                KmsErrorKind::Unavailable,
+                format!("{status}, and not by Vault: look at what is on the way there"),
+            ),
+        }
+    }
+
     fn of_status(status: StatusCode, said: &str) -> Self {
         match status.as_u16() {
             401 => Self::new(KmsErrorKind::Unauthenticated, "the login was not accepted"),
@@ -138,6 +150,11 @@ impl Failure {
         } else {
             return None;
         })
+    }
+
+    /// A request that nobody waits for any longer.
+    pub(crate) fn no_answer() -> Self {
+        Self::new(KmsErrorKind::Unavailable, "no answer from Vault in time")
     }
 
     /// A request that got no answer, or half of one.

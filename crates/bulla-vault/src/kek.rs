@@ -107,6 +107,9 @@ impl VaultKek {
         let place = options.place();
         let kek = place.kek(&mount, &key);
         let connected = async {
+            // Ids have no path: two Vaults behind one host would have keys of one name.
+            let options = options.with_plain_http();
+            options.checked_address()?;
             let headers = Headers::new(options.namespace.as_deref())?;
             let wire = Wire::new(client);
             let session = Session::start(wire, options.auth, headers.clone(), headers).await?;

@@ -9,6 +9,9 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 
+/// Versions that are told about at most, the latest of them.
+const VERSIONS_MAX: u64 = 10_000;
+
 /// How a wrap is bound to its context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Binding {
@@ -89,7 +92,9 @@ impl Key {
             Some(true) => KekStatus::Disabled,
             _ => KekStatus::Enabled,
         };
-        let versions = (self.oldest_available()..=self.latest_version).map(|version| {
+        let oldest = self.latest_version.saturating_sub(VERSIONS_MAX - 1);
+        let oldest = oldest.max(self.oldest_available());
+        let versions = (oldest..=self.latest_version).map(|version| {
             let label = version.to_string();
             let made = self.keys.get(&label).and_then(serde_json::Value::as_u64);
             let made =

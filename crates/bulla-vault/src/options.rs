@@ -186,7 +186,7 @@ impl VaultOptions {
         })
     }
 
-    fn checked_address(&self) -> Result<Url, Failure> {
+    pub(crate) fn checked_address(&self) -> Result<Url, Failure> {
         // The address itself stays out of the message: somebody may have put a token in it.
         let wrong = || {
             Failure::misconfigured(

@@ -250,8 +250,8 @@ struct Frame<'a, T> {
     request_id: Option<&'a str>,
     data: Option<T>,
     auth: Option<T>,
-    #[serde(default = "Vec::new")]
-    errors: Vec<String>,
+    /// In every refusal of Vault, be it empty.
+    errors: Option<Vec<String>>,
 }
 
 impl Reply {
@@ -265,8 +265,10 @@ impl Reply {
         if status.is_success() || partial {
             return Ok(Self(body));
         }
-        let errors = frame.map(|frame| frame.errors).unwrap_or_default();
-        Err(Failure::answered(status, &errors))
+        Err(match frame.and_then(|frame| frame.errors) {
+            Some(errors) => Failure::answered(status, &errors),
+            None => Failure::not_of_vault(status),
+        })
     }
 
     /// The data of the answer.
@@ -305,6 +307,27 @@ mod tests {
         assert_eq!(sent.len(), sent.capacity(), "the buffer has grown, and left a copy behind");
         assert_eq!(serde_json::from_slice::<Vec<String>>(&sent).unwrap(), body);
         assert!(Call::bare(RequestMethod::GET, "any").body().unwrap().is_none());
+    }
+
+    /// What a load balancer says is not what Vault says: it must not end a key's use.
+    #[test]
+    fn refusals_that_are_not_of_vault_are_outages() {
+        use bulla_backend::KmsErrorKind as Kind;
+        let kind = |status: u16, body: &str| {
+            let body = Zeroizing::new(body.as_bytes().to_vec());
+            let status = StatusCode::from_u16(status).unwrap();
+            Reply::new(status, body).err().map(|failure| failure.kind())
+        };
+        for body in ["<h1>default backend</h1>", r#"{"status": 404}"#, ""] {
+            for status in [400, 401, 403, 404, 502] {
+                assert_eq!(kind(status, body), Some(Kind::Unavailable), "{status} {body}");
+            }
+            assert_eq!(kind(429, body), Some(Kind::Throttled));
+            assert_eq!(kind(307, body), Some(Kind::Misconfigured));
+        }
+        let of_vault = r#"{"errors": []}"#;
+        assert_eq!(kind(404, of_vault), Some(Kind::NotFound));
+        assert_eq!(kind(403, of_vault), Some(Kind::Denied));
     }
 
     #[test]

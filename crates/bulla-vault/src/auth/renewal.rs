@@ -6,10 +6,14 @@ use std::time::Duration;
 use tokio::time;
 
 use super::session::{Session, Token};
+use crate::failure::Failure;
 
 /// First and longest wait after a renewal that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long a renewal or login may take: this task has nobody above who would give it up,
+/// and calls wait for a login that is under way.
+const RENEWAL_MAX: Duration = Duration::from_secs(30);
 /// Shortest wait before a renewal: in its last moments a token may be renewed in vain.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 
@@ -38,7 +42,8 @@ pub(super) async fn run(session: Weak<Session>) {
             }
         }
         let Some(strong) = session.upgrade() else { return };
-        match strong.renew().await {
+        let renewed = time::timeout(RENEWAL_MAX, strong.renew()).await;
+        match renewed.unwrap_or_else(|_| Err(Failure::no_answer())) {
             Ok(()) => failures = 0,
             Err(failure) => {
                 failures += 1;

@@ -45,12 +45,14 @@ impl Round<'_> {
     async fn look(&mut self) {
         let begun = Instant::now();
         let described = self.call(self.kek.describe()).await;
-        if !self.can_talk(&described, begun.elapsed()) {
+        let took = begun.elapsed();
+        // A wrong clock may be why nothing else works.
+        self.clock().await;
+        if !self.can_talk(&described, took) {
             return;
         }
         self.state(&described);
         self.promises();
-        self.clock().await;
         let (Some(context), Some(elsewhere)) = (self.context(), context("elsewhere")) else {
             return;
         };

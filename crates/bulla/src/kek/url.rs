@@ -467,6 +467,10 @@ impl Parameters {
             let name = name.into_owned();
             if !known.contains(&&*name) {
                 let known = known.join(", ");
+                // A part of a secret with an `&` in it looks like a parameter.
+                let plain =
+                    name.len() <= 20 && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
+                let name = if plain { name } else { "(not shown)".to_owned() };
                 return Err(KekUrlError::UnknownParameter { scheme, name, known });
             }
             if value.is_empty() {
