@@ -112,6 +112,11 @@ impl VaultAuth {
         self
     }
 
+    /// Whether a login sends credentials, which Vault can refuse.
+    fn has_credentials(&self) -> bool {
+        !matches!(self, Self::Token(_) | Self::TokenFile(_))
+    }
+
     /// Whether another login can give another token.
     fn logs_in(&self) -> bool {
         !matches!(self, Self::Token(_))

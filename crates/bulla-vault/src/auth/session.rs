@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bulla_backend::KmsErrorKind;
@@ -51,6 +51,22 @@ pub(super) struct Token {
 struct Flight {
     /// When this was found out, and what.
     last: Option<(Instant, Result<(), Failure>)>,
+    /// The last login that was refused; how many in a row.
+    refused: Option<(Instant, Failure, u32)>,
+}
+
+/// First and longest time without a login after one that was refused. Vault locks a role out
+/// after some refusals, for its other instances too.
+const REFUSED_FIRST: Duration = Duration::from_secs(1);
+const REFUSED_MAX: Duration = Duration::from_secs(30);
+
+impl Flight {
+    /// The refusal of a login that was made so shortly ago that another would fare no better.
+    fn recent_refusal(&self) -> Option<Failure> {
+        let (at, failure, count) = self.refused.as_ref()?;
+        let wait = REFUSED_FIRST.saturating_mul(1 << (count - 1).min(16)).min(REFUSED_MAX);
+        (at.elapsed() < wait).then(|| failure.clone())
+    }
 }
 
 impl Session {
@@ -124,7 +140,7 @@ impl Session {
                 Ok(_) => Ok(()),
                 Err(failure) if failure.kind() != KmsErrorKind::Unauthenticated => Err(failure),
                 Err(invalid) if !self.auth.logs_in() => Err(invalid),
-                Err(_) => match self.log_in(refused.generation).await {
+                Err(_) => match self.log_in(&mut flight, refused.generation).await {
                     Ok(()) => return Ok(true),
                     Err(failure) => Err(failure),
                 },
@@ -153,16 +169,30 @@ impl Session {
                 return Ok(());
             }
         }
-        let _flight = self.flight.lock().await;
+        let mut flight = self.flight.lock().await;
         if self.token().generation != token.generation {
             return Ok(());
         }
-        self.log_in(token.generation).await
+        self.log_in(&mut flight, token.generation).await
     }
 
     /// Replaces the token of this generation. The caller holds the flight.
-    async fn log_in(&self, generation: u64) -> Result<(), Failure> {
-        let grant = self.auth.log_in(&self.wire, &self.login).await?;
+    async fn log_in(&self, flight: &mut Flight, generation: u64) -> Result<(), Failure> {
+        if let Some(refusal) = flight.recent_refusal() {
+            return Err(refusal);
+        }
+        let grant = match self.auth.log_in(&self.wire, &self.login).await {
+            Ok(grant) => grant,
+            Err(failure) => {
+                if failure.is_answer() && self.auth.has_credentials() {
+                    let count = flight.refused.as_ref().map_or(0, |(.., count)| *count);
+                    let count = count.saturating_add(1);
+                    flight.refused = Some((Instant::now(), failure.clone(), count));
+                }
+                return Err(failure);
+            }
+        };
+        flight.refused = None;
         self.logins.fetch_add(1, Ordering::Relaxed);
         self.token.store(Arc::new(Token::new(generation + 1, &self.engine, grant)));
         self.changed.notify_one();
