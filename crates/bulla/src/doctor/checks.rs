@@ -52,7 +52,6 @@ impl Round<'_> {
             return;
         }
         self.state(&described);
-        self.promises();
         let (Some(context), Some(elsewhere)) = (self.context(), context("elsewhere")) else {
             return;
         };
@@ -62,6 +61,8 @@ impl Round<'_> {
             Ok(generated) => self.data_path(generated, &context, &elsewhere).await,
             Err(_) => self.without_a_key(&context, &elsewhere).await,
         }
+        // Last: some backends learn what their KMS can do from its answers.
+        self.promises();
     }
 
     /// The context under which data keys are made.
