@@ -128,7 +128,7 @@ pub mod backend {
 /// ```
 ///
 /// Each *attempt* is an event; one that took too long is `given-up`; the scope is among
-/// [`KmsCall::context`]'s pairs.
+/// [`KmsCall::context`](crate::backend::KmsCall::context)'s pairs.
 pub mod layers {
     pub use bulla_backend::{AuditSink, KmsCall, KmsOutcome};
     pub use bulla_manager::layers::*;
