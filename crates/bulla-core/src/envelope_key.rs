@@ -7,11 +7,11 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::aead::{AeadKey, Library, NONCE_LEN, TAG_LEN};
+use crate::aead::{Library, NONCE_LEN, TAG_LEN};
 use crate::context::{RecordContext, ScopeContext};
 use crate::envelope::referenced_one_shot;
 use crate::error::{HeaderError, KeyError, OpenError, SealError};
-use crate::nonce::{DerivedKeys, NonceMode};
+use crate::nonce::{DerivedKey, DerivedKeys, NonceMode};
 use crate::one_shot::{self, CODEC_AT, Prefix};
 use crate::stream::StreamKeys;
 use crate::xaes::{PREFIX_LEN, XaesKey};
@@ -224,9 +224,9 @@ impl EnvelopeKey {
         plaintext: &[u8],
         context: &RecordContext,
     ) -> Result<Vec<u8>, SealError> {
-        let mut envelope = vec![0; Self::sealed_len(plaintext.len())?];
-        self.seal_as_into(codec, plaintext, context, &mut envelope)?;
-        Ok(envelope)
+        bulla_sys::filled_vec(Self::sealed_len(plaintext.len())?, |out| {
+            self.seal_whole(codec, plaintext, context, out)
+        })
     }
 
     /// Seals `plaintext` into the start of `out` and returns the length of the
@@ -261,12 +261,25 @@ impl EnvelopeKey {
         let needed = Self::sealed_len(plaintext.len())?;
         let len = out.len();
         let out = out.get_mut(..needed).ok_or(SealError::BufferTooSmall { len, needed })?;
-        let keys = &self.sealing;
-        let blocks = one_shot::blocks(plaintext, context);
-        keys.one_shot.with_sealer(blocks, |aead, nonce| {
-            keys.encrypt(aead, codec, &nonce, context, plaintext, out)
-        })?;
+        self.seal_whole(codec, plaintext, context, out)?;
         Ok(needed)
+    }
+
+    /// Seals over the whole of `out`, which is as long as the envelope.
+    #[inline]
+    fn seal_whole(
+        &self,
+        codec: Codec,
+        plaintext: &[u8],
+        context: &RecordContext,
+        out: &mut [u8],
+    ) -> Result<(), SealError> {
+        self.sealing.with_prefix(codec, context, |prefix, aad| {
+            let blocks = one_shot::blocks(plaintext, aad);
+            self.sealing.one_shot.with_sealer(blocks, |derived, tail| {
+                encrypt(derived, tail, prefix, aad, plaintext, out)
+            })
+        })
     }
 
     /// Opens `envelope` into a new `Vec`.
@@ -288,9 +301,7 @@ impl EnvelopeKey {
         context: &RecordContext,
     ) -> Result<Vec<u8>, OpenError> {
         let sealed = self.check(codec, envelope)?;
-        let mut plaintext = vec![0; sealed.ciphertext.len()];
-        sealed.decrypt(context, &mut plaintext)?;
-        Ok(plaintext)
+        bulla_sys::filled_vec(sealed.ciphertext.len(), |out| sealed.decrypt(context, out))
     }
 
     /// Opens `envelope` into the start of `out` and returns the length of the
@@ -325,8 +336,11 @@ impl EnvelopeKey {
     ) -> Result<Vec<u8>, SealError> {
         let mut envelope = vec![0; Self::sealed_len(plaintext.len())?];
         let keys = &self.sealing;
-        let derived = keys.one_shot.derive(one_shot::split_nonce(&nonce).0)?;
-        keys.encrypt(&derived.aead, codec, &nonce, context, plaintext, &mut envelope)?;
+        let (prefix, tail) = one_shot::split_nonce(&nonce);
+        let derived = keys.one_shot.derive(prefix)?;
+        keys.with_prefix(codec, context, |prefix, aad| {
+            encrypt(&derived, &tail, prefix, aad, plaintext, &mut envelope)
+        })?;
         Ok(envelope)
     }
 
@@ -386,24 +400,43 @@ impl SuiteKeys {
         StreamKeys::derive(&self.stream_key, library, self.suite, header, context)
     }
 
-    /// Writes the whole envelope over `out`, which is as long.
+    /// Calls `f` with the header of an envelope of `codec` in front of the nonce, and the
+    /// associated data.
     #[inline]
-    fn encrypt(
+    fn with_prefix<T>(
         &self,
-        aead: &AeadKey,
         codec: Codec,
-        nonce: &[u8; Header::NONCE_LEN],
         context: &RecordContext,
-        plaintext: &[u8],
-        out: &mut [u8],
-    ) -> Result<(), SealError> {
-        let mut prefix = self.prefix;
-        prefix[CODEC_AT] = codec.as_byte();
-        let (header, payload) = out.split_at_mut(Header::LEN);
-        header[..Header::PREFIX_LEN].copy_from_slice(&prefix);
-        header[Header::PREFIX_LEN..].copy_from_slice(nonce);
-        one_shot::encrypt(aead, &prefix, nonce, context, plaintext, payload)
+        f: impl FnOnce(&Prefix, &[u8]) -> T,
+    ) -> T {
+        let with_codec;
+        let prefix = match codec {
+            Codec::RAW => &self.prefix,
+            _ => {
+                with_codec = one_shot::with_codec(self.prefix, codec);
+                &with_codec
+            }
+        };
+        one_shot::with_aad(prefix, context, |aad| f(prefix, aad))
     }
+}
+
+/// Writes the whole envelope over `out`, which is as long.
+#[inline]
+fn encrypt(
+    derived: &DerivedKey,
+    tail: &[u8; NONCE_LEN],
+    prefix: &Prefix,
+    aad: &[u8],
+    plaintext: &[u8],
+    out: &mut [u8],
+) -> Result<(), SealError> {
+    let (header, payload) = out.split_at_mut(Header::LEN);
+    let (head, nonce) = header.split_at_mut(Header::PREFIX_LEN);
+    head.copy_from_slice(prefix);
+    nonce[..PREFIX_LEN].copy_from_slice(&derived.prefix);
+    nonce[PREFIX_LEN..].copy_from_slice(tail);
+    one_shot::encrypt(&derived.aead, tail, aad, plaintext, payload)
 }
 
 /// An envelope whose header and length are in order.
@@ -442,8 +475,10 @@ impl<'a> Sealed<'a> {
     #[inline]
     fn decrypt(&self, context: &RecordContext, out: &mut [u8]) -> Result<(), OpenError> {
         let Self { keys, header, prefix, tail, ciphertext, tag } = self;
-        let opened = keys.one_shot.with_opener(prefix, |aead| {
-            one_shot::decrypt(aead, header, tail, context, (ciphertext, tag), out)
+        let opened = one_shot::with_aad(header, context, |aad| {
+            keys.one_shot.with_opener(prefix, |aead| {
+                one_shot::decrypt(aead, tail, aad, (ciphertext, tag), out)
+            })
         });
         //= spec 5.3
         //# An opener MUST NOT release any plaintext before the tag has been verified, and MUST

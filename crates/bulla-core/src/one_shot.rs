@@ -1,6 +1,7 @@
 //! The one-shot payload: one AEAD message under header and record context (spec,
 //! section 5).
 
+use arrayvec::ArrayVec;
 use zeroize::Zeroize;
 
 use crate::aead::{AeadKey, NONCE_LEN, TAG_LEN};
@@ -37,6 +38,12 @@ pub(crate) fn prefix(
     prefix
 }
 
+/// The same prefix with another codec.
+pub(crate) fn with_codec(mut prefix: Prefix, codec: Codec) -> Prefix {
+    prefix[CODEC_AT] = codec.as_byte();
+    prefix
+}
+
 /// Refuses a plaintext longer than 2^30 bytes.
 pub(crate) fn check_plaintext_len(len: usize) -> Result<(), SealError> {
     match len {
@@ -57,20 +64,18 @@ pub(crate) fn check_payload_len(len: usize) -> Result<(), HeaderError> {
 }
 
 /// Writes the ciphertext of `plaintext` and its tag over `out`, which is 16 bytes
-/// longer, or zeros. `aead` is the derived key that the first half of `nonce` chooses.
+/// longer, or zeros. `aead` is the derived key that the first half of the nonce chooses,
+/// `tail` the second half; `aad` is of [`with_aad`].
 #[inline]
 pub(crate) fn encrypt(
     aead: &AeadKey,
-    prefix: &Prefix,
-    nonce: &[u8; Header::NONCE_LEN],
-    context: &RecordContext,
+    tail: &[u8; NONCE_LEN],
+    aad: &[u8],
     plaintext: &[u8],
     out: &mut [u8],
 ) -> Result<(), SealError> {
     let (ciphertext, tag) = out.split_at_mut(plaintext.len());
-    let (_, tail) = split_nonce(nonce);
-    let sealed = with_aad(prefix, context, |aad| aead.seal(&tail, aad, plaintext, ciphertext));
-    match sealed {
+    match aead.seal(tail, aad, plaintext, ciphertext) {
         Ok(sealed) => {
             tag.copy_from_slice(&sealed);
             Ok(())
@@ -87,21 +92,19 @@ pub(crate) fn encrypt(
 #[inline]
 pub(crate) fn decrypt(
     aead: &AeadKey,
-    prefix: &Prefix,
     tail: &[u8; NONCE_LEN],
-    context: &RecordContext,
+    aad: &[u8],
     (ciphertext, tag): (&[u8], &[u8; TAG_LEN]),
     out: &mut [u8],
 ) -> Result<(), OpenError> {
-    with_aad(prefix, context, |aad| aead.open(tail, aad, ciphertext, tag, out))
-        .map_err(|_| OpenError::Authentication)
+    aead.open(tail, aad, ciphertext, tag, out).map_err(|_| OpenError::Authentication)
 }
 
 /// AES blocks of one record: plaintext and associated data, each padded, and two
 /// for lengths and tag. More than GCM's bound counts, never less.
-pub(crate) fn blocks(plaintext: &[u8], context: &RecordContext) -> u64 {
-    let aad = Header::PREFIX_LEN + context.as_bytes().len();
-    (plaintext.len().div_ceil(16) + aad.div_ceil(16) + 2) as u64
+#[inline]
+pub(crate) fn blocks(plaintext: &[u8], aad: &[u8]) -> u64 {
+    (plaintext.len().div_ceil(16) + aad.len().div_ceil(16) + 2) as u64
 }
 
 /// The half that chooses the derived key, and the half that is its nonce.
@@ -113,10 +116,6 @@ pub(crate) fn split_nonce(nonce: &[u8; Header::NONCE_LEN]) -> ([u8; PREFIX_LEN],
     (prefix, tail)
 }
 
-/// Contexts up to this length are put behind the header prefix in a small stack
-/// buffer; longer ones in one for the longest.
-const SHORT_CONTEXT: usize = 256 - Header::PREFIX_LEN;
-
 /// Calls `f` with header bytes 0..44 followed by the encoded context: the
 /// associated data of the AEAD, which takes it in one piece.
 #[inline]
@@ -125,21 +124,10 @@ pub(crate) fn with_aad<T>(
     context: &RecordContext,
     f: impl FnOnce(&[u8]) -> T,
 ) -> T {
-    #[inline]
-    fn concat<'a>(buffer: &'a mut [u8], prefix: &[u8], context: &[u8]) -> &'a [u8] {
-        let len = prefix.len() + context.len();
-        buffer[..prefix.len()].copy_from_slice(prefix);
-        buffer[prefix.len()..len].copy_from_slice(context);
-        &buffer[..len]
-    }
-    #[inline(never)]
-    fn with_long<T>(prefix: &[u8], context: &[u8], f: impl FnOnce(&[u8]) -> T) -> T {
-        f(concat(&mut [0; Header::PREFIX_LEN + RECORD_CONTEXT_BYTES_MAX], prefix, context))
-    }
-    let context = context.as_bytes();
-    if context.len() <= SHORT_CONTEXT {
-        f(concat(&mut [0; Header::PREFIX_LEN + SHORT_CONTEXT], prefix, context))
-    } else {
-        with_long(prefix, context, f)
-    }
+    // Room for the longest context, on the stack, and none of it is zeroed first.
+    let mut aad = ArrayVec::<u8, { Header::PREFIX_LEN + RECORD_CONTEXT_BYTES_MAX }>::new();
+    let complete = aad.try_extend_from_slice(prefix).is_ok()
+        && aad.try_extend_from_slice(context.as_bytes()).is_ok();
+    debug_assert!(complete, "a context is never longer");
+    f(&aad)
 }

@@ -137,7 +137,10 @@ impl SingleUseKey {
         envelope.resize(payload + plaintext.len() + TAG_LEN, 0);
         let (prefix, out) = (prefix_of(&header.to_bytes()), &mut envelope[payload..]);
         let aead = message_key(&self.dek, &header, &self.options)?;
-        one_shot::encrypt(&aead, &prefix, &nonce, context, plaintext, out)?;
+        let (_, tail) = one_shot::split_nonce(&nonce);
+        one_shot::with_aad(&prefix, context, |aad| {
+            one_shot::encrypt(&aead, &tail, aad, plaintext, out)
+        })?;
         Ok(envelope)
     }
 
@@ -239,14 +242,15 @@ impl UnwrappedKey {
         let prefix = prefix_of(self.head.header_bytes());
         let (_, tail) = one_shot::split_nonce(&header.nonce);
         let aead = message_key(&self.dek, header, &self.options)?;
-        let mut plaintext = vec![0; ciphertext.len()];
-        let out = &mut plaintext[..];
-        let opened = one_shot::decrypt(&aead, &prefix, &tail, context, (ciphertext, tag), out);
-        if let Err(error) = opened {
-            plaintext.zeroize();
-            return Err(error);
-        }
-        Ok(plaintext)
+        bulla_sys::filled_vec(ciphertext.len(), |out| {
+            let opened = one_shot::with_aad(&prefix, context, |aad| {
+                one_shot::decrypt(&aead, &tail, aad, (ciphertext, tag), out)
+            });
+            if opened.is_err() {
+                out.zeroize();
+            }
+            opened
+        })
     }
 
     /// Begins to open a chunked payload, of which `commitment` is the first

@@ -6,7 +6,7 @@
 //! original; who counts compares it before every count. A key should reach neither
 //! swap nor core dumps nor the next owner of its memory. [`LockedBytes`] sees to
 //! that, as far as the system allows, and [`wipe_stack`] clears what was left on the
-//! way.
+//! way. [`filled_vec`] is a new vector that was not zeroed first.
 //!
 //! | module | what | unsafe |
 //! |---|---|---|
@@ -14,7 +14,8 @@
 //! | `word` | the word in memory that a fork wipes | one dereference, one handler |
 //! | `memory` | secret bytes, in locked memory or on the heap | |
 //! | `slab` | slots of locked memory, handed out once each | yes |
-//! | `stack` | wiping the stack | one call |
+//! | `stack` | wiping the stack | volatile writes, registers |
+//! | `fresh` | vectors that are filled without being zeroed first | yes |
 //! | `environment` | whether counting nonces is a good idea here | |
 //! | `testing` | forks that go unnoticed, for tests (feature `testing`) | |
 //! | `os` | the system calls, one module per kind of system | yes |
@@ -52,6 +53,7 @@
 
 mod environment;
 mod fork;
+mod fresh;
 mod memory;
 mod os;
 mod slab;
@@ -62,5 +64,6 @@ mod word;
 
 pub use environment::prefers_fresh_nonces;
 pub use fork::{detects_forks, generation, notify_restored};
+pub use fresh::filled_vec;
 pub use memory::{LockStatus, LockedBytes, lock_status};
 pub use stack::{brush_stack, wipe_stack};

@@ -1,15 +1,8 @@
 //! Wiping what calls have left on the stack, and in vector registers: when a value that
 //! is not initialised is copied, what happens to be in a register goes to the stack.
-#![allow(unsafe_code, reason = "calls what needs a feature of the processor")]
+#![allow(unsafe_code, reason = "volatile writes, and code for processors with AVX")]
 
-use std::hint::black_box;
-
-use zeroize::Zeroize;
-
-/// Bytes that are overwritten: several times what deriving a key and setting up its
-/// cipher take (HKDF-SHA-256 some 1 KiB, an AES-256 key schedule 240 bytes, each a few
-/// times over).
-const WIPED_BYTES: usize = 16 * 1024;
+use std::mem::MaybeUninit;
 
 /// Overwrites 16 KiB of the stack below the caller with zeros.
 ///
@@ -34,41 +27,105 @@ const WIPED_BYTES: usize = 16 * 1024;
 /// The caller's own frame is not touched, nor are registers (but for the vector registers
 /// of x86-64), and what the system saved of them on a signal's own stack. Frames deeper
 /// than 16 KiB below the caller are missed, and so is what was inlined into the caller.
-/// The thread needs that much stack left, and about a microsecond; unoptimised
-/// builds take longer.
-#[inline(never)]
+/// The thread needs that much stack left, and some 0.2 µs; unoptimised builds take longer.
 pub fn wipe_stack() {
-    // Words: byte by byte, volatile writes would take eight times as long.
-    let mut below = [0_u64; WIPED_BYTES / 8];
-    // The array's address escapes, so it has to be there; the writes are volatile, so
-    // they have to happen.
-    black_box(&mut below).zeroize();
-    clear_vector_registers();
+    // Several times what deriving a key and setting up its cipher take (HKDF-SHA-256 some
+    // 1 KiB, an AES-256 key schedule 240 bytes, each a few times over).
+    brush_stack(16 * 1024);
 }
 
-/// Overwrites `BYTES` of the stack below the caller with zeros: as [`wipe_stack`], with
-/// its limits, but so fast that it can be done with every record (4 KiB in some 50 ns).
-///
-/// The writes are kept by [`black_box`] alone, which in practice is enough and in
-/// principle is no promise. So test that it works where you rely on it.
+/// Overwrites at least `bytes` of the stack below the caller with zeros, 128 KiB at most: as
+/// [`wipe_stack`], with its limits, for those who know how deep a call has left keys and do
+/// it with every record. 1 KiB takes some 10 ns.
+// Not generic and not to be inlined, so that it is compiled as this crate is: in a frame of
+// unoptimised code, what is overwritten would begin too deep.
 #[inline(never)]
-pub fn brush_stack<const BYTES: usize>() {
-    black_box(&mut [0_u8; BYTES]);
+pub fn brush_stack(bytes: usize) {
+    match bytes {
+        0..=1024 => overwrite::<1024>(),
+        1025..=3072 => overwrite::<3072>(),
+        3073..=16_384 => overwrite::<16_384>(),
+        _ => overwrite::<131_072>(),
+    }
+}
+
+#[inline(always)]
+fn overwrite<const BYTES: usize>() {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512.
+            return unsafe { overwrite_by_avx512::<BYTES>() };
+        }
+        if std::arch::is_x86_feature_detected!("avx") {
+            // SAFETY: the processor has AVX.
+            return unsafe { overwrite_by_avx::<BYTES>() };
+        }
+    }
+    overwrite_by_words::<BYTES>();
+}
+
+#[inline(never)]
+fn overwrite_by_words<const BYTES: usize>() {
+    // Words: byte by byte, volatile writes would take eight times as long.
+    overwrite_with::<u64, BYTES>(0);
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(never)]
+#[target_feature(enable = "avx512f")]
+fn overwrite_by_avx512<const BYTES: usize>() {
+    overwrite_with::<_, BYTES>(std::arch::x86_64::_mm512_setzero_si512());
     clear_vector_registers();
 }
 
-/// The lower 16 of them, which are all that code for every x86-64 knows of.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(never)]
+#[target_feature(enable = "avx")]
+fn overwrite_by_avx<const BYTES: usize>() {
+    overwrite_with::<_, BYTES>(std::arch::x86_64::_mm256_setzero_si256());
+    clear_vector_registers();
+}
+
+/// The lower 16 of them, which are all that code for every x86-64 knows of. (`vzeroall`
+/// says the same and takes four times as long.)
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+#[target_feature(enable = "avx")]
 fn clear_vector_registers() {
-    #[target_feature(enable = "avx")]
-    fn clear() {
-        std::arch::x86_64::_mm256_zeroall();
-    }
-    if std::arch::is_x86_feature_detected!("avx") {
-        // SAFETY: the processor has AVX.
-        unsafe { clear() };
+    // SAFETY: changes these registers alone, and says so.
+    unsafe {
+        std::arch::asm!(
+            "vpxor xmm0, xmm0, xmm0", "vpxor xmm1, xmm1, xmm1",
+            "vpxor xmm2, xmm2, xmm2", "vpxor xmm3, xmm3, xmm3",
+            "vpxor xmm4, xmm4, xmm4", "vpxor xmm5, xmm5, xmm5",
+            "vpxor xmm6, xmm6, xmm6", "vpxor xmm7, xmm7, xmm7",
+            "vpxor xmm8, xmm8, xmm8", "vpxor xmm9, xmm9, xmm9",
+            "vpxor xmm10, xmm10, xmm10", "vpxor xmm11, xmm11, xmm11",
+            "vpxor xmm12, xmm12, xmm12", "vpxor xmm13, xmm13, xmm13",
+            "vpxor xmm14, xmm14, xmm14", "vpxor xmm15, xmm15, xmm15",
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nomem, nostack, preserves_flags),
+        );
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-fn clear_vector_registers() {}
+/// A piece of the stack, aligned for the widest write.
+#[repr(align(64))]
+struct Below<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
+
+/// Fills a piece of the caller's stack frame with copies of `zeros`.
+#[inline(always)]
+fn overwrite_with<T: Copy, const BYTES: usize>(zeros: T) {
+    const { assert!(BYTES.is_multiple_of(64) && size_of::<T>() <= 64 && align_of::<T>() <= 64) };
+    let mut below = Below::<BYTES>(MaybeUninit::uninit());
+    let start = below.0.as_mut_ptr().cast::<T>();
+    for at in 0..BYTES / size_of::<T>() {
+        // SAFETY: within `below`, which is aligned for `T`. Volatile: nobody reads it, and
+        // it has to happen all the same.
+        unsafe { start.add(at).write_volatile(zeros) };
+    }
+}

@@ -9,9 +9,13 @@ use crate::error::KeyError;
 /// AWS-LC keeps the schedule on its own heap and cleanses it when it is freed.
 pub(crate) struct Key(LessSafeKey);
 
-/// How deep in the stack AWS-LC leaves hash keys (its code for AVX-512, 2.7 KiB), with
-/// room to spare.
-const LEFT_BYTES: usize = 4 * 1024;
+/// How deep in the stack an operation of AWS-LC leaves hash keys and their powers, in bytes,
+/// with room to spare: 0.7 KiB, and 2.5 KiB where its code for AVX-512 takes more than 256
+/// bytes at a time.
+#[inline(always)]
+fn left_bytes(aad: &[u8], text: &[u8]) -> usize {
+    if aad.len() > 256 || text.len() > 256 { 3 * 1024 } else { 1024 }
+}
 
 impl Key {
     pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Result<Self, KeyError> {
@@ -33,9 +37,9 @@ impl Key {
     ) -> Result<[u8; TAG_LEN], AeadError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let mut tag = [0; TAG_LEN];
-        let aad = Aad::from(aad);
-        let sealed = self.0.seal_out_of_place_scatter(nonce, aad, plaintext, out, &[], &mut tag);
-        bulla_sys::brush_stack::<LEFT_BYTES>();
+        let sealed =
+            self.0.seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, out, &[], &mut tag);
+        bulla_sys::brush_stack(left_bytes(aad, plaintext));
         sealed.map(|()| tag).map_err(|_| AeadError)
     }
 
@@ -50,7 +54,7 @@ impl Key {
     ) -> Result<(), AeadError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = self.0.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, out);
-        bulla_sys::brush_stack::<LEFT_BYTES>();
+        bulla_sys::brush_stack(left_bytes(aad, ciphertext));
         opened.map_err(|_| AeadError)
     }
 }

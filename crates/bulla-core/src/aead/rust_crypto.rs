@@ -34,7 +34,7 @@ where
         out: &mut [u8],
     ) -> Result<[u8; TAG_LEN], AeadError> {
         let sealed = self.seal_apart(nonce, aad, plaintext, out);
-        bulla_sys::brush_stack::<LEFT_BYTES>();
+        bulla_sys::brush_stack(LEFT_BYTES);
         sealed
     }
 
@@ -47,7 +47,7 @@ where
         out: &mut [u8],
     ) -> Result<(), AeadError> {
         let opened = self.open_apart(nonce, aad, ciphertext, tag, out);
-        bulla_sys::brush_stack::<LEFT_BYTES>();
+        bulla_sys::brush_stack(LEFT_BYTES);
         opened
     }
 

@@ -1,0 +1,60 @@
+//! Epochs: a derived key, and the counter under it.
+
+use std::sync::Arc;
+
+use super::DerivedKey;
+use crate::aead::NONCE_LEN;
+use crate::limits::{EPOCH_BLOCKS_MAX, EPOCH_RECORDS_MAX};
+
+//= spec 9.2
+//# A sealer that uses epochs MUST observe the following.
+//= spec 9.2
+//# It MUST NOT be stored, sent, or kept where it can outlive the DEK in memory, such as
+//# thread-local storage
+/// One prefix, and how much was sealed under it.
+pub(super) struct Epoch {
+    pub(super) derived: Arc<DerivedKey>,
+    /// Number of the process that began it: a copy of the process must not go on with it.
+    pub(super) generation: u64,
+    /// First counter value, 96 bits.
+    start: u128,
+    records: u64,
+    blocks: u64,
+}
+
+impl Epoch {
+    /// A new epoch, in which a record of `blocks` AES blocks has index 0; less than
+    /// 2^27 of them, so that any first record is admitted. `start` is random.
+    pub(super) fn new(
+        derived: Arc<DerivedKey>,
+        generation: u64,
+        blocks: u64,
+        start: [u8; NONCE_LEN],
+    ) -> Self {
+        let mut counter = [0; 16];
+        counter[16 - NONCE_LEN..].copy_from_slice(&start);
+        Self { derived, generation, start: u128::from_be_bytes(counter), records: 1, blocks }
+    }
+
+    /// The index of a record of `blocks` AES blocks in this epoch, unless it would
+    /// exceed a limit. Each index is handed out once.
+    #[inline]
+    pub(super) fn reserve(&mut self, blocks: u64) -> Option<u64> {
+        let index = self.records;
+        let blocks = self.blocks.saturating_add(blocks);
+        if index >= EPOCH_RECORDS_MAX || blocks > EPOCH_BLOCKS_MAX {
+            return None;
+        }
+        (self.records, self.blocks) = (index + 1, blocks);
+        Some(index)
+    }
+
+    /// The counter `start + index`, modulo 2^96.
+    #[inline]
+    pub(super) fn tail(&self, index: u64) -> [u8; NONCE_LEN] {
+        let counter = self.start.wrapping_add(u128::from(index)).to_be_bytes();
+        let mut tail = [0; NONCE_LEN];
+        tail.copy_from_slice(&counter[16 - NONCE_LEN..]);
+        tail
+    }
+}

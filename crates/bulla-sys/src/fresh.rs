@@ -1,0 +1,83 @@
+//! New vectors that are filled without being zeroed first.
+//!
+//! Zeroing costs as much as a fifth of encrypting what is written next.
+//!
+//! # Safety argument
+//! The bytes of a new allocation are uninitialised, and code must not read such bytes.
+//! [`initialised`] hands the address to an empty piece of assembly that, as far as the
+//! compiler knows, writes there: from then on each byte has some value. The value is
+//! whatever the memory held, so who fills the vector writes every byte and reads none that
+//! it has not written. The vector gets its length only behind a fill that succeeded.
+#![allow(unsafe_code, reason = "takes the spare capacity of a vector as bytes")]
+
+use std::mem::MaybeUninit;
+
+/// A new vector of `len` bytes, written by `fill`, in one allocation of that size.
+///
+/// `fill` gets all of it, and **must write every byte**: what it leaves is whatever the
+/// memory held. After an error of `fill` the memory is given back as it is, so `fill`
+/// wipes what must not stay.
+///
+/// ```
+/// let bytes = bulla_sys::filled_vec(3, |out| {
+///     out.copy_from_slice(b"abc");
+///     Ok::<_, std::convert::Infallible>(())
+/// })?;
+/// assert_eq!(bytes, b"abc");
+/// # Ok::<_, std::convert::Infallible>(())
+/// ```
+///
+/// # Errors
+/// That of `fill`.
+#[inline]
+pub fn filled_vec<E>(
+    len: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Result<Vec<u8>, E> {
+    let mut bytes = Vec::with_capacity(len);
+    fill(initialised(&mut bytes.spare_capacity_mut()[..len]))?;
+    // SAFETY: there is room for `len` bytes, and each has a value.
+    unsafe { bytes.set_len(len) };
+    Ok(bytes)
+}
+
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+#[inline]
+fn initialised(bytes: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+    let (start, len) = (bytes.as_mut_ptr().cast::<u8>(), bytes.len());
+    // SAFETY: does nothing. It is not declared to leave memory alone, so the compiler has to
+    // take it for a write to what the address leads to.
+    unsafe { std::arch::asm!("/* {0} */", in(reg) start, options(nostack, preserves_flags)) };
+    // SAFETY: the same memory, borrowed for as long, each byte with some value by now.
+    unsafe { std::slice::from_raw_parts_mut(start, len) }
+}
+
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+fn initialised(bytes: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+    bytes.fill(MaybeUninit::new(0));
+    // SAFETY: the same memory, borrowed for as long, and all of it was just written.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_as_long_as_asked_and_holds_what_was_written() {
+        for len in [0, 1, 84, 4096, 100_000] {
+            let bytes = filled_vec(len, |out| {
+                assert_eq!(out.len(), len);
+                out.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
+                Ok::<_, ()>(())
+            });
+            let expected: Vec<_> = (0..len).map(|at| (at % 251) as u8).collect();
+            assert_eq!(bytes, Ok(expected));
+        }
+    }
+
+    #[test]
+    fn an_error_is_passed_on() {
+        assert_eq!(filled_vec(8, |_| Err("no")), Err("no"));
+    }
+}
