@@ -48,6 +48,8 @@ impl Header {
     pub const LEN: usize = 68;
     /// Length of the nonce or stream salt, in bytes.
     pub const NONCE_LEN: usize = 24;
+    /// Where the suite is.
+    pub const SUITE: usize = 5;
     /// Where the DEK version is, as a big-endian u32: `substr(envelope, 9, 4)` in SQL,
     /// which counts from 1. Compare it with
     /// [`DekVersion::to_be_bytes`](crate::DekVersion::to_be_bytes).

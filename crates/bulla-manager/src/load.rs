@@ -120,7 +120,9 @@ impl Inner {
         }
         let now = self.now();
         let slot = match query {
-            DekQuery::Active(scope) => self.cache.live_scope(scope)?.current().as_ref().cloned()?,
+            DekQuery::Active(scope) => {
+                Arc::clone(&self.cache.live_scope(scope)?.current().as_ref()?.slot)
+            },
             DekQuery::Key { scope, key_id } => {
                 self.cache.slot(key_id).filter(|slot| slot.scope.id == *scope)?
             }

@@ -15,7 +15,7 @@ use crate::budget::Admission;
 use crate::freshness::{Freshness, Opened};
 use crate::inner::Inner;
 use crate::lineage::Rotation;
-use crate::slot::{ScopeState, Slot};
+use crate::slot::{ScopeState, Slot, Warm};
 use crate::{Error, Phase};
 
 /// A record to seal (its plaintext) or to open (its envelope), and its context.
@@ -107,8 +107,8 @@ impl Scope {
         context: &RecordContext,
         out: &mut [u8],
     ) -> Result<(usize, Freshness), Error> {
-        let named = self.named(envelope, Codec::RAW)?;
-        self.open_by(named, |keys| keys.open_into(envelope, context, out)).await
+        self.open_one_shot(envelope, Codec::RAW, |keys| keys.open_into(envelope, context, out))
+            .await
     }
 
     /// Opens many records, each with a result of its own, in their order. Keys that
@@ -201,10 +201,13 @@ impl Scope {
     /// # Errors
     /// [`Error::NotWarm`] if the key is not at hand; otherwise as `open`.
     pub fn try_open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
-        let named = self.named(envelope, Codec::RAW)?;
-        let (plaintext, freshness) = self
-            .open_now(named, |keys| keys.open(envelope, context))
-            .unwrap_or_else(|| Err(self.not_warm()))?;
+        let opened = Named::claimed_by(envelope)
+            .and_then(|named| self.open_now(named, |keys| keys.open(envelope, context)));
+        let Some(opened) = opened else {
+            self.named(envelope, Codec::RAW)?;
+            return Err(self.not_warm());
+        };
+        let (plaintext, freshness) = opened?;
         Ok(Opened::new(plaintext, freshness))
     }
 
@@ -221,7 +224,8 @@ impl Scope {
     /// What the key that seals is doing.
     pub fn phase(&self) -> Phase {
         let current = self.state.current();
-        self.phase_of_slot(&DekQuery::Active(self.id().clone()), current.as_ref())
+        let slot = current.as_ref().map(|current| &current.slot);
+        self.phase_of_slot(&DekQuery::Active(self.id().clone()), slot)
     }
 
     /// What the DEK `key_id` is doing.
@@ -263,10 +267,26 @@ impl Scope {
         envelope: &[u8],
         context: &RecordContext,
     ) -> Result<Opened, Error> {
-        let named = self.named(envelope, codec)?;
-        let (plaintext, freshness) =
-            self.open_by(named, |keys| keys.open_as(codec, envelope, context)).await?;
+        let (plaintext, freshness) = self
+            .open_one_shot(envelope, codec, |keys| keys.open_as(codec, envelope, context))
+            .await?;
         Ok(Opened::new(plaintext, freshness))
+    }
+
+    /// Opens a one-shot `envelope` of `codec`. Who has the key at hand takes the header's
+    /// word for its name: the key then compares all of the header with its own.
+    async fn open_one_shot<T>(
+        &self,
+        envelope: &[u8],
+        codec: Codec,
+        mut open: impl FnMut(&EnvelopeKey) -> Result<T, OpenError>,
+    ) -> Result<(T, Freshness), Error> {
+        if let Some(claimed) = Named::claimed_by(envelope)
+            && let Some(opened) = self.open_now(claimed, &mut open)
+        {
+            return opened;
+        }
+        self.open_by(self.named(envelope, codec)?, open).await
     }
 
     pub(crate) async fn seal_by<T>(
@@ -309,10 +329,8 @@ impl Scope {
         if now.as_nanos() >= inner.seals_until.load(Ordering::Relaxed) {
             return inner.seal_refusal(now).map(Err);
         }
-        let slot = self.state.current();
-        let slot = slot.as_ref()?;
-        let keys = slot.keys();
-        let keys = keys.as_ref()?;
+        let current = self.state.current();
+        let Warm { slot, keys } = &**current.as_ref()?;
         if !inner.is_valid(&slot.kek, now) || !slot.seals() || now >= slot.seals_until {
             return None;
         }
@@ -358,18 +376,13 @@ impl Scope {
         open: impl FnOnce(&EnvelopeKey) -> Result<T, OpenError>,
     ) -> Option<Result<(T, Freshness), Error>> {
         let now = self.inner.now();
-        let recent = self.state.recent();
-        let cached;
-        let slot = match recent.iter().find(|slot| slot.key_id == named.key_id) {
-            Some(slot) => slot,
-            None => {
-                cached = self.slot(&named.key_id)?;
-                self.state.remember(&cached);
-                &cached
-            }
-        };
-        let keys = slot.keys();
-        let keys = keys.as_ref()?;
+        let find = |warm: &&Warm| warm.slot.key_id == named.key_id;
+        let mut recent = self.state.recent();
+        if !recent.iter().any(|warm| find(&warm)) {
+            self.state.remember(&self.slot(&named.key_id)?);
+            recent = self.state.recent();
+        }
+        let Warm { slot, keys } = recent.iter().find(find)?;
         if !self.inner.is_valid(&slot.kek, now) {
             return None;
         }
@@ -479,6 +492,20 @@ impl Scope {
 pub(crate) struct Named {
     pub(crate) key_id: KeyId,
     pub(crate) suite: Suite,
+}
+
+impl Named {
+    /// What `envelope` claims, if it is long enough and names a suite.
+    #[inline]
+    fn claimed_by(envelope: &[u8]) -> Option<Self> {
+        let header = envelope.first_chunk::<{ Header::LEN }>()?;
+        let mut key_id = [0; KeyId::LEN];
+        key_id.copy_from_slice(&header[Header::KEY_ID]);
+        Some(Self {
+            key_id: KeyId::from_bytes(key_id),
+            suite: Suite::from_byte(header[Header::SUITE])?,
+        })
+    }
 }
 
 impl fmt::Debug for Scope {

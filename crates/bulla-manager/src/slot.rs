@@ -21,10 +21,25 @@ pub(crate) struct ScopeState {
     /// Held while this process makes a version: two would waste a KMS call.
     pub(crate) making: tokio::sync::Mutex<()>,
     /// The slot that seals.
-    current: ArcSwapOption<Slot>,
+    current: ArcSwapOption<Warm>,
     /// Slots seen last, newest first: found by comparing, without hashing.
-    recent: ArcSwap<Vec<Arc<Slot>>>,
+    recent: ArcSwap<Vec<Warm>>,
     changing: Mutex<()>,
+}
+
+/// A slot and its keys, so that one look finds both. A scope lets go of it when the slot is
+/// wiped.
+#[derive(Clone)]
+pub(crate) struct Warm {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) keys: Arc<EnvelopeKey>,
+}
+
+impl Warm {
+    /// `None` if the slot is wiped.
+    fn of(slot: &Arc<Slot>) -> Option<Self> {
+        Some(Self { slot: Arc::clone(slot), keys: slot.keys()? })
+    }
 }
 
 /// Slots that a scope finds without asking the cache.
@@ -43,12 +58,12 @@ impl ScopeState {
     }
 
     #[inline]
-    pub(crate) fn current(&self) -> Guard<Option<Arc<Slot>>> {
+    pub(crate) fn current(&self) -> Guard<Option<Arc<Warm>>> {
         self.current.load()
     }
 
     #[inline]
-    pub(crate) fn recent(&self) -> Guard<Arc<Vec<Arc<Slot>>>> {
+    pub(crate) fn recent(&self) -> Guard<Arc<Vec<Warm>>> {
         self.recent.load()
     }
 
@@ -57,59 +72,51 @@ impl ScopeState {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts `slot` in front of the recent ones.
+    /// Puts `slot` in front of the recent ones, unless it is wiped.
     pub(crate) fn remember(&self, slot: &Arc<Slot>) {
-        let changing = self.lock();
+        let _changing = self.lock();
+        // Asked for under the lock: a slot that is wiped later is forgotten later.
+        let Some(warm) = Warm::of(slot) else { return };
         let recent = self.recent.load();
-        let others = recent.iter().filter(|other| other.key_id != slot.key_id);
-        let updated = [slot].into_iter().chain(others).take(RECENT_MAX).cloned().collect();
+        let others = recent.iter().filter(|other| other.slot.key_id != slot.key_id).cloned();
+        let updated = [warm].into_iter().chain(others).take(RECENT_MAX).collect();
         self.recent.store(Arc::new(updated));
-        drop(changing);
-        self.forget_if_wiped(slot);
     }
 
-    /// Makes `slot` the one that seals, unless a newer version does already.
+    /// Makes `slot` the one that seals, unless it is wiped or a newer version does already.
     pub(crate) fn seal_with(&self, slot: &Arc<Slot>) {
-        let changing = self.lock();
+        let _changing = self.lock();
+        let Some(warm) = Warm::of(slot) else { return };
         let newer = self.current.load().as_ref().is_some_and(|current| {
+            let current = &current.slot;
             current.version > slot.version && current.seals() && current.has_keys()
         });
         if !newer {
-            self.current.store(Some(Arc::clone(slot)));
+            self.current.store(Some(Arc::new(warm)));
         }
-        drop(changing);
-        self.forget_if_wiped(slot);
     }
 
     /// Stops sealing with `slot`.
     pub(crate) fn stop_sealing_with(&self, slot: &Slot) {
         let _changing = self.lock();
-        if self.current.load().as_ref().is_some_and(|current| std::ptr::eq(&**current, slot)) {
+        if self.current.load().as_ref().is_some_and(|current| std::ptr::eq(&*current.slot, slot)) {
             self.current.store(None);
         }
     }
 
-    /// A slot that was wiped while it was being put here would stay: scope and slot
-    /// would keep each other alive.
-    fn forget_if_wiped(&self, slot: &Slot) {
-        if !slot.has_keys() {
-            self.forget(slot);
-        }
-    }
-
-    /// Lets go of `slot`, so that neither keeps the other alive.
+    /// Lets go of `slot` and its keys.
     fn forget(&self, slot: &Slot) {
         self.stop_sealing_with(slot);
         let _changing = self.lock();
         let recent = self.recent.load();
-        if recent.iter().any(|other| std::ptr::eq(&**other, slot)) {
-            let others = recent.iter().filter(|other| !std::ptr::eq(&***other, slot));
+        if recent.iter().any(|other| std::ptr::eq(&*other.slot, slot)) {
+            let others = recent.iter().filter(|other| !std::ptr::eq(&*other.slot, slot));
             self.recent.store(Arc::new(others.cloned().collect()));
         }
     }
 }
 
-/// One cached DEK. Everything but `keys` is public knowledge.
+/// One cached DEK. Everything but `keys`, which its scope has too, is public knowledge.
 pub(crate) struct Slot {
     pub(crate) scope: Arc<ScopeState>,
     pub(crate) key_id: KeyId,
@@ -192,9 +199,8 @@ impl Slot {
     }
 
     /// The keys, unless the slot is wiped.
-    #[inline]
-    pub(crate) fn keys(&self) -> Guard<Option<Arc<EnvelopeKey>>> {
-        self.keys.load()
+    fn keys(&self) -> Option<Arc<EnvelopeKey>> {
+        self.keys.load_full()
     }
 
     pub(crate) fn has_keys(&self) -> bool {
