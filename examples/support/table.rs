@@ -1,14 +1,13 @@
 //! The table `records` in SQLite. It knows nothing of keys: sealed cells are BLOBs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use bulla::DekVersion;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite, SqliteConnection, query::Query,
-};
+use rusqlite::types::{FromSql, ToSqlOutput};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, params_from_iter};
+use tokio::task::spawn_blocking;
 
 use super::columns::{Columns, ROW_NUMBER};
 
@@ -23,10 +22,11 @@ const STATEMENT_ROWS_MAX: usize = 64;
 const PAGE_ROWS_MAX: usize = 1024;
 const PAGE_BYTES: usize = 4 << 20;
 
-/// One connection to the database; the only one that writes.
+/// One connection to the database; the only one that writes. SQLite blocks, so whatever
+/// happens on it happens on a thread for that ([`Table::run`]).
 #[derive(Debug)]
 pub(crate) struct Table {
-    connection: SqliteConnection,
+    connection: Arc<Mutex<Connection>>,
     columns: Arc<Columns>,
     longest_row_bytes: usize,
 }
@@ -104,18 +104,17 @@ impl Cell {
 impl Table {
     /// Makes the database and the table.
     pub(crate) async fn create(path: &Path, columns: Arc<Columns>) -> Result<Self> {
-        let connection = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
+        let open = || -> rusqlite::Result<_> {
+            let connection = Connection::open(path)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
             // The data can be imported again. The key store is synced in full.
-            .synchronous(SqliteSynchronous::Normal)
-            .row_buffer_size(PAGE_ROWS_MAX)
-            .disable_statement_logging()
-            .connect()
-            .await
-            .with_context(|| format!("cannot make the database {}", path.display()))?;
-        let mut table = Self { connection, columns, longest_row_bytes: 0 };
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            Ok(connection)
+        };
+        let connection =
+            open().with_context(|| format!("cannot make the database {}", path.display()))?;
+        let connection = Arc::new(Mutex::new(connection));
+        let table = Self { connection, columns, longest_row_bytes: 0 };
         let columns = &table.columns;
         let mut sql = format!("CREATE TABLE {TABLE} ({ROW_NUMBER} INTEGER PRIMARY KEY");
         for (at, name) in columns.sql.iter().enumerate() {
@@ -125,8 +124,18 @@ impl Table {
             sql.push_str(&format!(", {name} {kind} NOT NULL{unique}"));
         }
         sql.push_str(") STRICT");
-        sqlx::query(AssertSqlSafe(sql)).execute(&mut table.connection).await?;
+        table.run(move |connection| Ok(connection.execute_batch(&sql)?)).await?;
         Ok(table)
+    }
+
+    /// Does `work` where it may block. Dropping the future lets it finish.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = Arc::clone(&self.connection);
+        let locked = move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner));
+        spawn_blocking(locked).await?
     }
 
     /// Writes new rows, all or none, in a transaction of their own. False if there is a
@@ -135,33 +144,38 @@ impl Table {
         let longest = batch.rows.iter().map(StoredRow::bytes).max().unwrap_or(0);
         self.longest_row_bytes = self.longest_row_bytes.max(longest);
         let width = self.columns.sql.len() + 1;
-        let mut transaction = self.connection.begin().await?;
-        while !batch.rows.is_empty() {
-            let count = batch.rows.len().min(rows_in_statement(width));
-            let sql = format!("INSERT INTO {TABLE} VALUES {}", tuples(count, width));
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for row in batch.rows.drain(..count) {
-                query = row.cells.into_iter().fold(query.bind(row.number), bind_cell);
-            }
-            match query.execute(&mut *transaction).await {
-                Ok(_) => {}
-                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                    return Ok(false);
-                }
-                Err(error) => return Err(error).context("cannot write to the database"),
-            }
-        }
-        transaction.commit().await.context("cannot write to the database")?;
         batch.bytes = 0;
-        Ok(true)
+        let rows = std::mem::take(&mut batch.rows);
+        let insert = move |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            for rows in rows.chunks(rows_in_statement(width)) {
+                let sql = format!("INSERT INTO {TABLE} VALUES {}", tuples(rows.len(), width));
+                let values = rows.iter().flat_map(|row| {
+                    let cells = row.cells.iter().map(|cell| cell as &dyn ToSql);
+                    std::iter::once(&row.number as &dyn ToSql).chain(cells)
+                });
+                transaction.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+            }
+            transaction.commit()
+        };
+        self.run(move |connection| match insert(connection) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                Ok(false)
+            }
+            result => result.map(|()| true).context("cannot write to the database"),
+        })
+        .await
     }
 
     /// The number of the row with this key.
     pub(crate) async fn number_of(&mut self, key: &str) -> Result<Option<i64>> {
         let key_column = &self.columns.sql[self.columns.key];
         let sql = format!("SELECT {ROW_NUMBER} FROM {TABLE} WHERE {key_column} = ?");
-        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(key.to_owned());
-        Ok(query.fetch_optional(&mut self.connection).await?)
+        let key = key.to_owned();
+        let find = move |connection: &mut Connection| {
+            Ok(connection.query_row(&sql, (key,), |row| row.get(0)).optional()?)
+        };
+        self.run(find).await
     }
 
     /// The rows after row `after`: as many as memory should hold, none at the end.
@@ -172,39 +186,44 @@ impl Table {
             "SELECT {ROW_NUMBER}, {} FROM {TABLE} WHERE {ROW_NUMBER} > ? ORDER BY {ROW_NUMBER} LIMIT ?",
             self.columns.sql.join(", ")
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(after).bind(limit as i64);
-        let rows = query.fetch_all(&mut self.connection).await?;
-        rows.iter()
-            .map(|row| {
-                let cell = |column: usize| match self.columns.is_sealed(column) {
-                    true => row.try_get(column + 1).map(Cell::Sealed),
-                    false => row.try_get(column + 1).map(Cell::Clear),
+        let columns = Arc::clone(&self.columns);
+        let read = move |connection: &mut Connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map((after, limit as i64), |row| {
+                let cell = |column: usize| match columns.is_sealed(column) {
+                    true => row.get(column + 1).map(Cell::Sealed),
+                    false => row.get(column + 1).map(Cell::Clear),
                 };
-                let cells = (0..self.columns.sql.len()).map(cell).collect::<Result<_, _>>()?;
-                Ok(StoredRow { number: row.try_get(0)?, cells })
-            })
-            .collect()
+                let cells = (0..columns.sql.len()).map(cell).collect::<Result<_, _>>()?;
+                Ok(StoredRow { number: row.get(0)?, cells })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        self.run(read).await
     }
 
     /// Replaces the sealed cells of rows, in one transaction, where all of them are
     /// still the old ones. Returns how many rows that was: whoever wrote a row in the
     /// meantime has won, and nothing is overwritten.
-    pub(crate) async fn swap(&mut self, mut swaps: Vec<Swap>) -> Result<u64> {
+    pub(crate) async fn swap(&mut self, swaps: Vec<Swap>) -> Result<u64> {
         let columns = Arc::clone(&self.columns);
         let width = 1 + 2 * columns.sealed.len();
-        let mut swapped = 0;
-        let mut transaction = self.connection.begin().await?;
-        while !swaps.is_empty() {
-            let count = swaps.len().min(rows_in_statement(width));
-            let sql = AssertSqlSafe(swap_statement(&columns, count));
-            let query = swaps.drain(..count).fold(sqlx::query(sql), |query, swap| {
-                let cells = swap.old_and_new.into_iter();
-                cells.fold(query.bind(swap.number), |query, (old, new)| query.bind(old).bind(new))
-            });
-            swapped += query.execute(&mut *transaction).await?.rows_affected();
-        }
-        transaction.commit().await?;
-        Ok(swapped)
+        let swap = move |connection: &mut Connection| {
+            let mut swapped = 0;
+            let transaction = connection.transaction()?;
+            for swaps in swaps.chunks(rows_in_statement(width)) {
+                let sql = swap_statement(&columns, swaps.len());
+                let values = swaps.iter().flat_map(|swap| {
+                    let cells = swap.old_and_new.iter();
+                    let cells = cells.flat_map(|(old, new)| [old as &dyn ToSql, new]);
+                    std::iter::once(&swap.number as &dyn ToSql).chain(cells)
+                });
+                swapped += transaction.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+            }
+            transaction.commit()?;
+            Ok(swapped as u64)
+        };
+        self.run(swap).await
     }
 
     /// How many cells are sealed under another DEK version than `active`: bytes 8 to 11
@@ -212,13 +231,14 @@ impl Table {
     pub(crate) async fn count_stale(&mut self, active: DekVersion) -> Result<u64> {
         let counts: Vec<_> = self.sealed_names().map(stale_count).collect();
         let sql = format!("SELECT {} FROM {TABLE}", counts.join(", "));
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(active.get().to_be_bytes().to_vec());
-        let row = query.fetch_one(&mut self.connection).await?;
-        let mut stale = 0;
-        for column in 0..counts.len() {
-            stale += row.try_get::<i64, _>(column)?.unsigned_abs();
-        }
-        Ok(stale)
+        let count = move |connection: &mut Connection| {
+            let columns = 0..counts.len();
+            let stale = connection.query_row(&sql, (active.get().to_be_bytes(),), |row| {
+                columns.map(|column| row.get::<_, u32>(column).map(u64::from)).sum()
+            });
+            Ok(stale?)
+        };
+        self.run(count).await
     }
 
     /// [`count_stale`](Self::count_stale) for one column, as one would type it.
@@ -229,9 +249,11 @@ impl Table {
     }
 
     /// Moves the write-ahead log into the database file and closes it.
-    pub(crate) async fn close(mut self) -> Result<()> {
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await?;
-        Ok(self.connection.close().await?)
+    pub(crate) async fn close(self) -> Result<()> {
+        let checkpoint = |connection: &mut Connection| {
+            Ok(connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?)
+        };
+        self.run(checkpoint).await
     }
 
     fn sealed_names(&self) -> impl Iterator<Item = &str> {
@@ -260,13 +282,12 @@ fn swap_statement(columns: &Columns, rows: usize) -> String {
     )
 }
 
-fn bind_cell(
-    query: Query<'_, Sqlite, SqliteArguments>,
-    cell: Cell,
-) -> Query<'_, Sqlite, SqliteArguments> {
-    match cell {
-        Cell::Clear(text) => query.bind(text),
-        Cell::Sealed(envelope) => query.bind(envelope),
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Clear(text) => text.to_sql(),
+            Self::Sealed(envelope) => envelope.to_sql(),
+        }
     }
 }
 
@@ -291,31 +312,35 @@ impl Table {
     /// Exchanges two sealed cells, as anybody can who may write to the database.
     pub(crate) async fn exchange(&mut self, one: CellAt, other: CellAt) -> Result<()> {
         let (first, second) = (self.cell(one).await?, self.cell(other).await?);
-        let mut transaction = self.connection.begin().await?;
-        for (at, envelope) in [(one, second), (other, first)] {
-            let name = &self.columns.sql[at.column];
-            let sql = format!("UPDATE {TABLE} SET {name} = ? WHERE {ROW_NUMBER} = ?");
-            let query = sqlx::query(AssertSqlSafe(sql)).bind(envelope).bind(at.number);
-            let changed = query.execute(&mut *transaction).await?.rows_affected();
-            ensure!(changed == 1, "row {} is gone", at.number);
-        }
-        Ok(transaction.commit().await?)
+        let names = [one, other].map(|at| self.columns.sql[at.column].clone());
+        let exchange = move |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            for (name, (at, envelope)) in names.iter().zip([(one, second), (other, first)]) {
+                let sql = format!("UPDATE {TABLE} SET {name} = ? WHERE {ROW_NUMBER} = ?");
+                let changed = transaction.execute(&sql, (envelope, at.number))?;
+                ensure!(changed == 1, "row {} is gone", at.number);
+            }
+            Ok(transaction.commit()?)
+        };
+        self.run(exchange).await
     }
 
     /// The envelope in a sealed cell.
     pub(crate) async fn cell(&mut self, at: CellAt) -> Result<Vec<u8>> {
-        let query = sqlx::query_scalar(self.select(at)).bind(at.number);
-        Ok(query.fetch_one(&mut self.connection).await?)
+        self.select(at).await
     }
 
     /// The text in a clear cell.
     pub(crate) async fn text(&mut self, at: CellAt) -> Result<String> {
-        let query = sqlx::query_scalar(self.select(at)).bind(at.number);
-        Ok(query.fetch_one(&mut self.connection).await?)
+        self.select(at).await
     }
 
-    fn select(&self, at: CellAt) -> AssertSqlSafe<String> {
+    async fn select<T: FromSql + Send + 'static>(&self, at: CellAt) -> Result<T> {
         let name = &self.columns.sql[at.column];
-        AssertSqlSafe(format!("SELECT {name} FROM {TABLE} WHERE {ROW_NUMBER} = ?"))
+        let sql = format!("SELECT {name} FROM {TABLE} WHERE {ROW_NUMBER} = ?");
+        let select = move |connection: &mut Connection| {
+            Ok(connection.query_row(&sql, (at.number,), |row| row.get(0))?)
+        };
+        self.run(select).await
     }
 }

@@ -88,6 +88,25 @@ struct Keys {
     opener: Option<Arc<DerivedKey>>,
 }
 
+/// A lane that is held for many records.
+pub(crate) struct Batch<'a> {
+    derived: &'a DerivedKeys,
+    keys: Locked<'a, Keys>,
+    generation: u64,
+}
+
+impl Batch<'_> {
+    /// As [`DerivedKeys::with_sealer`].
+    #[inline]
+    pub(crate) fn with_sealer<T, E: From<KeyError>>(
+        &mut self,
+        blocks: u64,
+        seal: impl FnOnce(&DerivedKey, &[u8; NONCE_LEN]) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.derived.seal_in_lane(&mut self.keys, self.generation, blocks, seal)
+    }
+}
+
 impl DerivedKeys {
     pub(crate) fn new(xaes: XaesKey, library: Library, suite: Suite, mode: NonceMode) -> Self {
         let counts = match mode {
@@ -127,23 +146,42 @@ impl DerivedKeys {
         if self.sealed_before.load(Ordering::Relaxed)
             && let Some(mut keys) = self.free_lane()
         {
-            //= spec 9.3
-            //# A *notification* by the caller that the process was restored MUST destroy all
-            //# epochs and fail all open stream sealers.
-            let index = keys
-                .epoch
-                .as_mut()
-                .filter(|epoch| epoch.generation == generation)
-                .and_then(|epoch| epoch.reserve(blocks));
-            let (epoch, index) = match (&keys.epoch, index) {
-                (Some(epoch), Some(index)) => (epoch, index),
-                _ => (self.start_epoch(&mut keys, generation, blocks)?, 0),
-            };
-            let tail = if self.counts { epoch.tail(index) } else { random()? };
-            return seal(&epoch.derived, &tail);
+            return self.seal_in_lane(&mut keys, generation, blocks, seal);
         }
         self.sealed_before.store(true, Ordering::Relaxed);
         self.seal_alone(generation, seal)
+    }
+
+    /// A lane for many records, unless all are taken.
+    pub(crate) fn batch(&self) -> Option<Batch<'_>> {
+        let generation = bulla_sys::generation();
+        let keys = self.free_lane()?;
+        self.sealed_before.store(true, Ordering::Relaxed);
+        Some(Batch { derived: self, keys, generation })
+    }
+
+    #[inline]
+    fn seal_in_lane<T, E: From<KeyError>>(
+        &self,
+        keys: &mut Keys,
+        generation: u64,
+        blocks: u64,
+        seal: impl FnOnce(&DerivedKey, &[u8; NONCE_LEN]) -> Result<T, E>,
+    ) -> Result<T, E> {
+        //= spec 9.3
+        //# A *notification* by the caller that the process was restored MUST destroy all
+        //# epochs and fail all open stream sealers.
+        let index = keys
+            .epoch
+            .as_mut()
+            .filter(|epoch| epoch.generation == generation)
+            .and_then(|epoch| epoch.reserve(blocks));
+        let (epoch, index) = match (&keys.epoch, index) {
+            (Some(epoch), Some(index)) => (epoch, index),
+            _ => (self.start_epoch(keys, generation, blocks)?, 0),
+        };
+        let tail = if self.counts { epoch.tail(index) } else { random()? };
+        seal(&epoch.derived, &tail)
     }
 
     /// Seals with a derived key of its own: the first record, and where every lane is taken.

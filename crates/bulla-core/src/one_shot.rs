@@ -4,7 +4,7 @@
 use arrayvec::ArrayVec;
 use zeroize::Zeroize;
 
-use crate::aead::{AeadKey, NONCE_LEN, TAG_LEN};
+use crate::aead::{AeadError, AeadKey, NONCE_LEN, TAG_LEN};
 use crate::context::RecordContext;
 use crate::error::{HeaderError, KeyError, OpenError, SealError};
 use crate::limits::{ONE_SHOT_PLAINTEXT_BYTES_MAX, RECORD_CONTEXT_BYTES_MAX};
@@ -74,8 +74,29 @@ pub(crate) fn encrypt(
     plaintext: &[u8],
     out: &mut [u8],
 ) -> Result<(), SealError> {
+    encrypt_by(plaintext, out, |ciphertext| aead.seal(tail, aad, plaintext, ciphertext))
+}
+
+/// As [`encrypt`], for one of many: within [`wiping_after`](crate::aead::wiping_after).
+#[inline]
+pub(crate) fn encrypt_unwiped(
+    aead: &AeadKey,
+    tail: &[u8; NONCE_LEN],
+    aad: &[u8],
+    plaintext: &[u8],
+    out: &mut [u8],
+) -> Result<(), SealError> {
+    encrypt_by(plaintext, out, |ciphertext| aead.seal_unwiped(tail, aad, plaintext, ciphertext))
+}
+
+#[inline]
+fn encrypt_by(
+    plaintext: &[u8],
+    out: &mut [u8],
+    seal: impl FnOnce(&mut [u8]) -> Result<[u8; TAG_LEN], AeadError>,
+) -> Result<(), SealError> {
     let (ciphertext, tag) = out.split_at_mut(plaintext.len());
-    match aead.seal(tail, aad, plaintext, ciphertext) {
+    match seal(ciphertext) {
         Ok(sealed) => {
             tag.copy_from_slice(&sealed);
             Ok(())

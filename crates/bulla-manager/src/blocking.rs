@@ -60,8 +60,8 @@ impl Manager {
     }
 
     /// Starts a thread with a runtime, and on it whatever `make` opens, then the
-    /// manager. Backends and stores that keep connections (SQLite among them) must be
-    /// opened here: on a runtime of yours that stands idle they would hang.
+    /// manager. Backends that keep connections must be opened here: on a runtime of yours
+    /// that stands idle they would hang.
     ///
     /// # Errors
     /// The error of `make`; otherwise as [`start`](Self::start).

@@ -30,11 +30,18 @@ pub(crate) enum Admission {
 }
 
 impl Budget {
-    /// Takes one record of `len` bytes. What was refused stays counted, which errs on
+    /// Whether `records` of `bytes` in all would be admitted now.
+    pub(crate) fn has_room(&self, records: u64, bytes: u64, policy: &Policy) -> bool {
+        let after = |used: &AtomicU64, more| used.load(Ordering::Relaxed).saturating_add(more);
+        after(&self.records, records) <= policy.dek_records_max
+            && after(&self.bytes, bytes) <= policy.dek_bytes_max
+    }
+
+    /// Takes `taken` records of `len` bytes in all. What was refused stays counted, which errs on
     /// the safe side: admitted records and bytes never exceed the policy's.
     #[inline]
-    pub(crate) fn take(&self, len: u64, policy: &Policy, now: Instant) -> Admission {
-        let records = self.records.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+    pub(crate) fn take(&self, taken: u64, len: u64, policy: &Policy, now: Instant) -> Admission {
+        let records = self.records.fetch_add(taken, Ordering::Relaxed).saturating_add(taken);
         let bytes = self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len);
         if records > policy.dek_records_max || bytes > policy.dek_bytes_max {
             return Admission::Refused;
@@ -87,24 +94,35 @@ mod tests {
     #[test]
     fn it_stages_once_and_refuses_above() {
         let (budget, policy) = (Budget::default(), policy(4, 1000));
-        let taken: Vec<_> = (0..6).map(|_| budget.take(1, &policy, NOW)).collect();
+        let taken: Vec<_> = (0..6).map(|_| budget.take(1, 1, &policy, NOW)).collect();
         use Admission::{Admitted, AdmittedAndStage, Refused};
         assert_eq!(taken, [Admitted, Admitted, AdmittedAndStage, Admitted, Refused, Refused]);
         assert!(budget.is_used_up(&policy));
     }
 
     #[test]
+    fn many_are_admitted_together_or_not_at_all() {
+        let (budget, policy) = (Budget::default(), policy(10, 100));
+        assert!(budget.has_room(10, 100, &policy));
+        assert!(!budget.has_room(11, 0, &policy) && !budget.has_room(1, 101, &policy));
+        assert_ne!(budget.take(8, 60, &policy, NOW), Admission::Refused);
+        assert!(!budget.has_room(3, 0, &policy) && !budget.has_room(1, 41, &policy));
+        assert!(budget.has_room(2, 40, &policy));
+        assert_eq!(budget.take(3, 0, &policy, NOW), Admission::Refused);
+    }
+
+    #[test]
     fn bytes_count_too() {
         let (budget, policy) = (Budget::default(), policy(100, 10));
-        assert_eq!(budget.take(6, &policy, NOW), Admission::AdmittedAndStage);
-        assert_eq!(budget.take(5, &policy, NOW), Admission::Refused);
+        assert_eq!(budget.take(1, 6, &policy, NOW), Admission::AdmittedAndStage);
+        assert_eq!(budget.take(1, 5, &policy, NOW), Admission::Refused);
     }
 
     #[test]
     fn a_stream_is_one_record_and_pays_for_its_bytes() {
         let (budget, policy) = (Budget::default(), policy(1, 10));
-        assert_ne!(budget.take(0, &policy, NOW), Admission::Refused);
-        assert_eq!(budget.take(0, &policy, NOW), Admission::Refused);
+        assert_ne!(budget.take(1, 0, &policy, NOW), Admission::Refused);
+        assert_eq!(budget.take(1, 0, &policy, NOW), Admission::Refused);
         assert_ne!(
             budget.take_bytes(10, &policy, NOW),
             Admission::Refused,
@@ -118,7 +136,7 @@ mod tests {
         let (budget, policy) = (Budget::default(), policy(10_000, 1 << 40));
         let admitted: usize = std::thread::scope(|scope| {
             let work = || {
-                (0..5_000).filter(|_| budget.take(1, &policy, NOW) != Admission::Refused).count()
+                (0..5_000).filter(|_| budget.take(1, 1, &policy, NOW) != Admission::Refused).count()
             };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()

@@ -122,7 +122,7 @@ impl Inner {
         let slot = match query {
             DekQuery::Active(scope) => {
                 Arc::clone(&self.cache.live_scope(scope)?.current().as_ref()?.slot)
-            },
+            }
             DekQuery::Key { scope, key_id } => {
                 self.cache.slot(key_id).filter(|slot| slot.scope.id == *scope)?
             }

@@ -21,6 +21,9 @@ use crate::{Error, Phase};
 /// A record to seal (its plaintext) or to open (its envelope), and its context.
 pub type Item<'a> = (&'a [u8], &'a RecordContext);
 
+/// Records sealed with one look at their key.
+const SEALED_AT_ONCE: usize = 256;
+
 /// DEKs asked for in one read of the store.
 const LOAD_AT_ONCE: usize = 256;
 
@@ -80,8 +83,20 @@ impl Scope {
     /// The first failure.
     pub async fn seal_many(&self, items: &[Item<'_>]) -> Result<Vec<Vec<u8>>, Error> {
         let mut sealed = Vec::with_capacity(items.len());
-        for (plaintext, context) in items {
-            sealed.push(self.seal(plaintext, context).await?);
+        let mut left = items;
+        while let Some(((plaintext, context), others)) = left.split_first() {
+            let (batch, behind) = left.split_at(left.len().min(SEALED_AT_ONCE));
+            match self.seal_batch_now(batch) {
+                Some(batch) => {
+                    sealed.extend(batch?);
+                    left = behind;
+                }
+                // The key is not at hand, or nearly used up.
+                None => {
+                    sealed.push(self.seal(plaintext, context).await?);
+                    left = others;
+                }
+            }
         }
         Ok(sealed)
     }
@@ -317,10 +332,35 @@ impl Scope {
             .await
     }
 
+    /// Seals all of `batch` with the key at hand; `None` if there is none that may.
+    fn seal_batch_now(&self, batch: &[Item<'_>]) -> Option<Result<Vec<Vec<u8>>, Error>> {
+        let lens = batch.iter().map(|(plaintext, _)| plaintext.len());
+        let len = lens.fold(0, usize::saturating_add);
+        let records = batch.len() as u64;
+        // Records that are refused count all the same, so ask first.
+        let current = self.state.current();
+        let budget = &current.as_ref()?.slot.budget;
+        if !budget.has_room(records, len as u64, &self.inner.policy) {
+            return None;
+        }
+        self.seal_counted_now(records, len, |keys| keys.seal_many(batch.iter().copied()))
+    }
+
     /// Seals with the key at hand; `None` if there is none that may seal.
     #[inline]
     fn seal_now<T>(
         &self,
+        len: usize,
+        seal: impl FnOnce(&EnvelopeKey) -> Result<T, SealError>,
+    ) -> Option<Result<T, Error>> {
+        self.seal_counted_now(1, len, seal)
+    }
+
+    /// Seals `records` of `len` bytes in all with the key at hand.
+    #[inline]
+    fn seal_counted_now<T>(
+        &self,
+        records: u64,
         len: usize,
         seal: impl FnOnce(&EnvelopeKey) -> Result<T, SealError>,
     ) -> Option<Result<T, Error>> {
@@ -334,7 +374,7 @@ impl Scope {
         if !inner.is_valid(&slot.kek, now) || !slot.seals() || now >= slot.seals_until {
             return None;
         }
-        match slot.budget.take(len as u64, &inner.policy, now) {
+        match slot.budget.take(records, len as u64, &inner.policy, now) {
             Admission::Admitted => {}
             Admission::AdmittedAndStage => self.inner.stage_successor(slot),
             Admission::Refused => return None,

@@ -127,6 +127,26 @@ async fn batches_keep_their_order_and_report_each_failure() {
     }
 }
 
+/// A batch that a DEK has no room for is sealed all the same, under as many as it takes,
+/// and none seals more than it may.
+#[tokio::test]
+async fn a_batch_larger_than_a_budget_goes_on_under_the_next_dek() {
+    let world = World::new();
+    let mut policy = Policy::default();
+    policy.dek_records_max = 30;
+    let scope = scope(&world.manager_with(policy).await);
+    let contexts: Vec<_> = (0..100).map(|i| record(&i.to_string())).collect();
+    let items: Vec<_> = contexts.iter().map(|context| (&b"payload"[..], context)).collect();
+    let mut per_dek = std::collections::HashMap::new();
+    let sealed = scope.seal_many(&items).await.unwrap();
+    for (envelope, context) in sealed.iter().zip(&contexts) {
+        *per_dek.entry(Header::parse(envelope).unwrap().key_id).or_insert(0) += 1;
+        assert_eq!(scope.open(envelope, context).await.unwrap().plaintext, b"payload");
+    }
+    assert_eq!(sealed.len(), 100);
+    assert!(per_dek.values().all(|sealed| *sealed <= 30), "{per_dek:?}");
+}
+
 #[tokio::test]
 async fn opening_a_batch_under_many_keys_reads_the_store_once() {
     let world = World::new();

@@ -3,11 +3,15 @@
 use std::fmt;
 
 use bulla_backend::{StoreError, StoreErrorKind};
-use sqlx::migrate::MigrateError;
 
 /// The request contradicts what the store holds, or exceeds a limit.
 pub(crate) fn refused(message: &'static str) -> StoreError {
     StoreError::new(StoreErrorKind::Refused, message)
+}
+
+/// Later may do.
+pub(crate) fn unavailable(message: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
 /// The set-up is wrong.
@@ -25,44 +29,25 @@ pub(crate) fn corrupt(table: &str, column: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, message)
 }
 
-/// The class of a failed statement on SQLite.
-pub(crate) fn from_sqlx(error: sqlx::Error) -> StoreError {
-    use StoreErrorKind::{Corrupt, Misconfigured, Unavailable};
+/// The class of a failed statement.
+pub(crate) fn from_sqlite(error: rusqlite::Error) -> StoreError {
+    use StoreErrorKind::{Corrupt, Misconfigured};
+    use rusqlite::Error as E;
     let (kind, message) = match &error {
-        sqlx::Error::Database(database) => from_code(primary_code(database.as_ref())),
-        sqlx::Error::Io(_) => (Unavailable, "the database cannot be reached"),
-        sqlx::Error::PoolTimedOut => (Unavailable, "other calls keep every connection busy"),
-        sqlx::Error::PoolClosed => (Unavailable, "the store has been closed"),
-        sqlx::Error::WorkerCrashed => (Unavailable, "the connection was lost"),
-        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+        // The primary result code, without the bits that extend it.
+        E::SqliteFailure(error, _) | E::SqlInputError { error, .. } => {
+            from_code(error.extended_code & 0xff)
+        }
+        E::QueryReturnedNoRows
+        | E::FromSqlConversionFailure(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::InvalidColumnType(..)
+        | E::Utf8Error(..) => {
             (Corrupt, "a row is missing or cannot have been written by this library")
         }
         _ => (Misconfigured, "the database does not do what this library asks for"),
     };
     StoreError::new(kind, message).with_source(error)
-}
-
-/// Why the schema could not be brought up to date.
-pub(crate) fn from_migration(error: MigrateError) -> StoreError {
-    let message = match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            return from_sqlx(error);
-        }
-        MigrateError::VersionMissing(_) => {
-            "the schema is newer than this library knows: upgrade the library"
-        }
-        MigrateError::VersionMismatch(_) | MigrateError::Dirty(_) => {
-            "the schema was changed from outside: restore the database from a backup"
-        }
-        _ => "the schema cannot be brought up to date",
-    };
-    misconfigured(message).with_source(error)
-}
-
-/// The primary result code, without the bits that extend it.
-fn primary_code(error: &dyn sqlx::error::DatabaseError) -> i32 {
-    let code = error.code().and_then(|code| code.parse::<i32>().ok());
-    code.map_or(0, |code| code & 0xff)
 }
 
 /// <https://www.sqlite.org/rescode.html>

@@ -1,4 +1,4 @@
-//! The SQLite key store keeps the contract, between two pools on one file.
+//! The SQLite key store keeps the contract, between two handles on one file.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use bulla_backend::{
 };
 use bulla_sql::SqliteKeyStore;
 use common::{chain, contents, dek, raw, scope};
-use sqlx::{Connection, Executor};
+use rusqlite::Row;
 use tempfile::tempdir;
 
 #[tokio::test]
@@ -110,11 +110,9 @@ async fn an_empty_file_becomes_a_store() {
 async fn the_database_of_another_application_is_refused_and_left_alone() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("shop.db");
-    let mut shop = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-    shop = shop.create_if_missing(true);
-    let mut shop = sqlx::ConnectOptions::connect(&shop).await.unwrap();
-    shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)").await.unwrap();
-    shop.close().await.unwrap();
+    let shop = raw(&path);
+    shop.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
+    drop(shop);
     let before = std::fs::read(&path).unwrap();
     refuses(&path, "another application").await;
     assert!(std::fs::read(&path).unwrap() == before, "not one byte differs");
@@ -125,19 +123,18 @@ async fn another_schema_is_refused() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("keys.db");
     SqliteKeyStore::open(&path).await.unwrap().close().await;
-    let mut database = raw(&path).await;
-    database
-        .execute(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-             VALUES (9999, 'from the future', TRUE, x'00', 1)",
-        )
-        .await
-        .unwrap();
+    let database = raw(&path);
+    let set_version = |version: i64| {
+        database.pragma_update(None, "user_version", version).unwrap();
+    };
+    set_version(9999);
     refuses(&path, "newer than this library").await;
-    database.execute("DELETE FROM _sqlx_migrations WHERE version = 9999").await.unwrap();
+    for none in [0, -1] {
+        set_version(none);
+        refuses(&path, "has no version").await;
+    }
+    set_version(1);
     SqliteKeyStore::open(&path).await.unwrap().close().await;
-    database.execute("UPDATE _sqlx_migrations SET checksum = x'00'").await.unwrap();
-    refuses(&path, "changed from outside").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,6 +154,8 @@ async fn many_may_open_a_new_file_at_once() {
         assert_eq!(ids.len(), 1, "they opened one store");
     }
 }
+
+const WITHOUT_CHECKS: &str = "PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF";
 
 #[tokio::test]
 async fn rows_that_this_library_cannot_have_written_are_corrupt() {
@@ -182,12 +181,8 @@ async fn rows_that_this_library_cannot_have_written_are_corrupt() {
         let path = directory.path().join("keys.db");
         let store = SqliteKeyStore::open(&path).await.unwrap();
         store.insert_dek(&dek(&scope("a"), 1)).await.unwrap();
-        let mut database = raw(&path).await;
-        database
-            .execute("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF")
-            .await
-            .unwrap();
-        database.execute(damage).await.unwrap();
+        let damage_all = format!("{WITHOUT_CHECKS}; {damage}");
+        raw(&path).execute_batch(&damage_all).unwrap();
         let query = DekQuery::Key { scope: scope("a"), key_id: dek(&scope("a"), 1).key_id };
         let found = store.find_deks(&[query]).await.map(drop);
         let told = store.changes_since(Some(StoreRevision(0)), 10).await.map(drop);
@@ -203,15 +198,8 @@ async fn a_key_id_of_another_length_is_corrupt() {
     let path = directory.path().join("keys.db");
     let store = SqliteKeyStore::open(&path).await.unwrap();
     store.insert_dek(&dek(&scope("a"), 1)).await.unwrap();
-    let mut database = raw(&path).await;
-    for statement in [
-        "PRAGMA ignore_check_constraints = ON",
-        "PRAGMA foreign_keys = OFF",
-        "UPDATE deks SET key_id = x'0102'",
-        "UPDATE wraps SET key_id = x'0102'",
-    ] {
-        database.execute(statement).await.unwrap();
-    }
+    let damage = "UPDATE deks SET key_id = x'0102'; UPDATE wraps SET key_id = x'0102'";
+    raw(&path).execute_batch(&format!("{WITHOUT_CHECKS}; {damage}")).unwrap();
     let error = store.find_deks(&[DekQuery::Active(scope("a"))]).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     assert!(error.to_string().contains("deks.key_id"), "{}", chain(&error));
@@ -256,19 +244,28 @@ async fn replaced_wraps_are_logged_without_their_blobs() {
 
     let bytes = std::fs::read(&path).unwrap();
     assert!(!bytes.windows(secret.len()).any(|window| window == secret));
-    let log: Vec<(Vec<u8>, i64, String, Option<String>)> = sqlx::query_as(
+    let log = rows::<(Vec<u8>, i64, String, Option<String>)>(
+        &path,
         "SELECT l.key_id, l.slot, k.uri, l.kek_version FROM wrap_log l JOIN keks k USING (kek_pk)
          WHERE l.from_at <= l.until_at ORDER BY l.log_pk",
-    )
-    .fetch_all(&mut raw(&path).await)
-    .await
-    .unwrap();
+    );
     let row = |uri: &str, label: Option<&str>| {
         (new.key_id.as_bytes().to_vec(), 0, uri.to_owned(), label.map(str::to_owned))
     };
     let expected =
         [row("test:///kek", Some("1")), row("test:///two", Some("7")), row("test:///kek", None)];
     assert_eq!(log, expected);
+}
+
+/// Every row of a query.
+fn rows<T>(path: &Path, query: &str) -> Vec<T>
+where
+    T: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error>,
+{
+    let database = raw(path);
+    let mut statement = database.prepare(query).unwrap();
+    let rows = statement.query_map((), |row| row.try_into()).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
 }
 
 #[tokio::test]
@@ -291,13 +288,11 @@ async fn what_a_kms_says_is_recorded() {
     // Silence about a version, or about its age, is no news.
     let versions = vec![KekVersionState::new("1", KekStatus::Destroyed)];
     store.record_kek(&state.with_versions(versions)).await.unwrap();
-    let recorded: Vec<(String, String, String, Option<i64>)> = sqlx::query_as(
+    let recorded = rows::<(String, String, String, Option<i64>)>(
+        &path,
         "SELECT k.state, v.label, v.state, v.created_at
          FROM keks k JOIN kek_versions v USING (kek_pk) ORDER BY v.label",
-    )
-    .fetch_all(&mut raw(&path).await)
-    .await
-    .unwrap();
+    );
     let row = |label: &str, state: &str, made| {
         ("enabled".to_owned(), label.to_owned(), state.to_owned(), made)
     };

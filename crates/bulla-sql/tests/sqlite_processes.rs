@@ -16,7 +16,6 @@ use bulla_backend::{
 use bulla_core::DekVersion;
 use bulla_sql::SqliteKeyStore;
 use common::{dek, raw, scope};
-use sqlx::Connection;
 use std::time::Duration;
 use tempfile::tempdir;
 
@@ -114,24 +113,17 @@ async fn a_killed_process_loses_no_acknowledged_insert() {
         assert_eq!(active, 1);
         let told = store.changes_since(Some(StoreRevision(0)), u32::MAX).await.unwrap();
         assert_eq!(told.deks.len(), count as usize);
-        assert_eq!(integrity(&path).await, "ok");
+        assert_eq!(integrity(&path), "ok");
         // The store goes on where the process was stopped.
         store.insert_dek(&dek(&scope("a"), count + 1)).await.unwrap();
     }
 }
 
-async fn integrity(path: &Path) -> String {
-    let mut database = raw(path).await;
-    let answer = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut database);
-    let answer = answer.await.unwrap();
-    let broken: Option<String> =
-        sqlx::query_scalar("SELECT \"table\" FROM pragma_foreign_key_check")
-            .fetch_optional(&mut database)
-            .await
-            .unwrap();
-    assert_eq!(broken, None, "a reference points nowhere");
-    database.close().await.unwrap();
-    answer
+fn integrity(path: &Path) -> String {
+    let database = raw(path);
+    let mut broken = database.prepare("PRAGMA foreign_key_check").unwrap();
+    assert!(!broken.exists(()).unwrap(), "a reference points nowhere");
+    database.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap()
 }
 
 /// Rotates the scope once everybody is ready, as a manager does.
@@ -181,5 +173,5 @@ async fn processes_that_rotate_one_scope_end_with_one_new_version() {
     let told = store.changes_since(Some(StoreRevision(0)), u32::MAX).await.unwrap().deks;
     assert_eq!(told.len(), 2);
     assert_eq!(told[1].key_id, dek(&scope(stored[0]), 2).key_id);
-    assert_eq!(integrity(&path).await, "ok");
+    assert_eq!(integrity(&path), "ok");
 }

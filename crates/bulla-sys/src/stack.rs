@@ -45,6 +45,7 @@ pub fn brush_stack(bytes: usize) {
         0..=1024 => overwrite::<1024>(),
         1025..=3072 => overwrite::<3072>(),
         3073..=16_384 => overwrite::<16_384>(),
+        16_385..=32_768 => overwrite::<32_768>(),
         _ => overwrite::<131_072>(),
     }
 }

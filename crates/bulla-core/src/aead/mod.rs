@@ -77,9 +77,24 @@ impl AeadKey {
         }
     }
 
-    /// Encrypts `plaintext` into `out`, which is as long, and returns the tag.
+    /// Encrypts `plaintext` into `out`, which is as long, and returns the tag. Wipes what
+    /// that has left on the stack.
     #[inline]
     pub(crate) fn seal(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], AeadError> {
+        let sealed = self.seal_unwiped(nonce, aad, plaintext, out);
+        bulla_sys::brush_stack(self.left_bytes(aad, plaintext));
+        sealed
+    }
+
+    /// As [`seal`](Self::seal), for one of many: within [`wiping_after`].
+    #[inline]
+    pub(crate) fn seal_unwiped(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
@@ -97,7 +112,7 @@ impl AeadKey {
     }
 
     /// Decrypts `ciphertext` into `out`, which is as long. After an error, `out`
-    /// may hold anything and must be wiped.
+    /// may hold anything and must be wiped. Wipes what that has left on the stack.
     #[inline]
     pub(crate) fn open(
         &self,
@@ -107,13 +122,39 @@ impl AeadKey {
         tag: &[u8; TAG_LEN],
         out: &mut [u8],
     ) -> Result<(), AeadError> {
-        match self {
+        let opened = match self {
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLcRs(key) => key.open(nonce, aad, ciphertext, tag, out),
             #[cfg(feature = "rust-crypto")]
             Self::RustCryptoGcm(key) => key.open(nonce, aad, ciphertext, tag, out),
             #[cfg(feature = "rust-crypto")]
             Self::RustCryptoGcmSiv(key) => key.open(nonce, aad, ciphertext, tag, out),
+        };
+        bulla_sys::brush_stack(self.left_bytes(aad, ciphertext));
+        opened
+    }
+
+    /// How deep in the stack an operation leaves keys, in bytes.
+    #[inline(always)]
+    fn left_bytes(&self, aad: &[u8], text: &[u8]) -> usize {
+        match self {
+            #[cfg(feature = "aws-lc-rs")]
+            Self::AwsLcRs(_) => aws_lc_rs::left_bytes(aad, text),
+            #[cfg(feature = "rust-crypto")]
+            Self::RustCryptoGcm(_) | Self::RustCryptoGcmSiv(_) => rust_crypto::LEFT_BYTES,
         }
     }
+}
+
+/// Runs `work`, in which keys seal without wiping, and then wipes the stack once: what a
+/// record has left, below the frames that lead to it.
+#[inline(always)]
+pub(crate) fn wiping_after<T>(work: impl FnOnce() -> T) -> T {
+    #[inline(never)]
+    fn in_a_frame_of_its_own<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    let done = in_a_frame_of_its_own(work);
+    bulla_sys::brush_stack(if cfg!(debug_assertions) { 128 } else { 32 } * 1024);
+    done
 }

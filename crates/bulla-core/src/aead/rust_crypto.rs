@@ -15,7 +15,7 @@ pub(crate) struct Key<A>(A);
 
 /// How deep in the stack round keys are left (by the code for AVX-512, which spills them,
 /// 9.7 KiB), with room to spare. Unoptimised code has larger frames.
-const LEFT_BYTES: usize = if cfg!(debug_assertions) { 128 } else { 16 } * 1024;
+pub(super) const LEFT_BYTES: usize = if cfg!(debug_assertions) { 128 } else { 16 } * 1024;
 
 impl<A> Key<A>
 where
@@ -26,35 +26,10 @@ where
         Self(A::new(key.into()))
     }
 
-    pub(super) fn seal(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        plaintext: &[u8],
-        out: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
-        let sealed = self.seal_apart(nonce, aad, plaintext, out);
-        bulla_sys::brush_stack(LEFT_BYTES);
-        sealed
-    }
-
-    pub(super) fn open(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        ciphertext: &[u8],
-        tag: &[u8; TAG_LEN],
-        out: &mut [u8],
-    ) -> Result<(), AeadError> {
-        let opened = self.open_apart(nonce, aad, ciphertext, tag, out);
-        bulla_sys::brush_stack(LEFT_BYTES);
-        opened
-    }
-
     // Inlined into a caller, this loop has been seen to take twice as long; and its frame
     // could not be wiped.
     #[inline(never)]
-    fn seal_apart(
+    pub(super) fn seal(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
@@ -68,7 +43,7 @@ where
     }
 
     #[inline(never)]
-    fn open_apart(
+    pub(super) fn open(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],

@@ -44,6 +44,39 @@ fn the_overhead_is_84_bytes() {
 }
 
 #[test]
+fn many_are_sealed_as_each_would_be() {
+    for options in all_options() {
+        for mode in [NonceMode::Fresh, NonceMode::Epoch] {
+            let key = key_with(options.with_nonces(mode));
+            let contexts: Vec<_> = (0..100).map(|row| record(&row.to_string())).collect();
+            let plaintexts: Vec<_> = (0..100).map(|len| vec![b'x'; len * 7]).collect();
+            let items = || plaintexts.iter().map(Vec::as_slice).zip(&contexts);
+            let mut sealed = key.seal_many(items()).unwrap();
+            sealed.extend(key.seal_many(items()).unwrap());
+            assert_eq!(sealed.len(), 200);
+            for (envelope, (plaintext, context)) in sealed.iter().zip(items().chain(items())) {
+                assert_eq!(key.open(envelope, context).unwrap(), plaintext);
+            }
+            let nonces = sealed.iter().map(|envelope| Header::parse(envelope).unwrap().nonce);
+            assert_eq!(nonces.collect::<std::collections::HashSet<_>>().len(), 200);
+        }
+    }
+    assert_eq!(key().seal_many([]), Ok(vec![]));
+}
+
+/// A caller's iterator may use the key itself, whose lane the batch holds.
+#[test]
+fn a_batch_does_not_wait_for_itself() {
+    let (key, context) = (key(), record("1"));
+    let nested = (0..3).map(|_| {
+        let envelope = key.seal_many([(&b"inner"[..], &context)]).unwrap().remove(0);
+        assert_eq!(key.open(&envelope, &context).unwrap(), b"inner");
+        (&b"outer"[..], &context)
+    });
+    assert_eq!(key.seal_many(nested).unwrap().len(), 3);
+}
+
+#[test]
 fn every_library_opens_what_every_library_seals() {
     for sealer in all_options() {
         let envelope = key_with(sealer).seal(b"payload", &record("1")).unwrap();

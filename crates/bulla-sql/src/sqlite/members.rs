@@ -1,28 +1,24 @@
 //! Who is alive, and what they know.
 
 use bulla_backend::{MemberId, MemberReport, StoreError, StoreRevision};
+use rusqlite::params;
 
-use super::SqliteKeyStore;
-use crate::error::{from_sqlx, refused};
+use super::unit::Unit;
+use crate::error::refused;
 use crate::limits;
 
 /// How long a member that has ended without a word is kept for operators to see:
 /// a week, in milliseconds.
 const KEPT_MILLIS: i64 = 7 * 24 * 60 * 60 * 1000;
 
-pub(super) async fn report_member(
-    store: &SqliteKeyStore,
-    report: &MemberReport,
-) -> Result<(), StoreError> {
-    let mut unit = store.write().await?;
+pub(super) fn report_member(unit: &mut Unit<'_>, report: &MemberReport) -> Result<(), StoreError> {
     let StoreRevision(acknowledged) = report.acknowledged;
     let acknowledged = limits::revision(acknowledged);
     if acknowledged > unit.rev {
         return Err(refused("the member acknowledges a revision that is still to come"));
     }
-    unit.bump().await?;
-    let now = unit.now;
-    sqlx::query(
+    unit.bump()?;
+    unit.execute(
         // Reports may overtake each other; what was known stays known.
         "INSERT INTO members (member, seen_at, alive_until, acked_rev, seal_until)
          VALUES (?1, ?2, ?3, ?4, ?5)
@@ -30,36 +26,24 @@ pub(super) async fn report_member(
          DO UPDATE SET seen_at = excluded.seen_at, alive_until = excluded.alive_until,
                        acked_rev = max(acked_rev, excluded.acked_rev),
                        seal_until = excluded.seal_until",
-    )
-    .bind(report.member.as_str())
-    .bind(now)
-    .bind(limits::after(now, report.alive_for))
-    .bind(acknowledged)
-    .bind(limits::after(now, report.seal_lease))
-    .execute(unit.connection())
-    .await
-    .map_err(from_sqlx)?;
-    sqlx::query("DELETE FROM members WHERE max(alive_until, seal_until) < ?1")
-        .bind(now.saturating_sub(KEPT_MILLIS))
-        .execute(unit.connection())
-        .await
-        .map_err(from_sqlx)?;
-    unit.commit().await
+        params![
+            report.member.as_str(),
+            unit.now,
+            limits::after(unit.now, report.alive_for),
+            acknowledged,
+            limits::after(unit.now, report.seal_lease),
+        ],
+    )?;
+    unit.execute(
+        "DELETE FROM members WHERE max(alive_until, seal_until) < ?1",
+        (unit.now.saturating_sub(KEPT_MILLIS),),
+    )?;
+    Ok(())
 }
 
-pub(super) async fn remove_member(
-    store: &SqliteKeyStore,
-    member: &MemberId,
-) -> Result<(), StoreError> {
-    let mut unit = store.write().await?;
-    let removed = sqlx::query("DELETE FROM members WHERE member = ?1")
-        .bind(member.as_str())
-        .execute(unit.connection())
-        .await
-        .map_err(from_sqlx)?;
-    if removed.rows_affected() == 0 {
-        return unit.roll_back().await;
+pub(super) fn remove_member(unit: &mut Unit<'_>, member: &MemberId) -> Result<(), StoreError> {
+    match unit.execute("DELETE FROM members WHERE member = ?1", (member.as_str(),))? {
+        0 => Ok(()),
+        _ => unit.bump(),
     }
-    unit.bump().await?;
-    unit.commit().await
 }

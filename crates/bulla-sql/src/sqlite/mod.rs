@@ -1,6 +1,7 @@
 //! The key store in an SQLite file.
 
 mod claims;
+mod connections;
 mod members;
 mod open;
 mod read;
@@ -8,6 +9,7 @@ mod rows;
 mod states;
 #[cfg(test)]
 mod tests;
+mod unit;
 mod wraps;
 
 use std::fmt;
@@ -22,11 +24,11 @@ use bulla_backend::{
     KeyStore, MemberId, MemberReport, NewDek, NewWrap, StateChange, StoreError, StoreRevision,
     WrapSwap,
 };
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use rusqlite::{Connection, TransactionBehavior};
 
-use crate::error::{corrupt, from_sqlx};
 use crate::limits;
+use connections::Connections;
+use unit::Unit;
 
 /// A [`KeyStore`] in an SQLite file of its own.
 ///
@@ -42,7 +44,8 @@ use crate::limits;
 ///
 /// To restore a backup, end every process that has the file open first.
 ///
-/// Must be used within a Tokio runtime.
+/// Each connection has a thread, so nothing here needs an async runtime or minds which
+/// one it is used on.
 ///
 /// ```
 /// use bulla_backend::{
@@ -83,9 +86,9 @@ use crate::limits;
 pub struct SqliteKeyStore {
     path: PathBuf,
     /// The one connection that writes.
-    writer: SqlitePool,
+    writer: Arc<Connections>,
     /// Connections that cannot write.
-    readers: SqlitePool,
+    readers: Arc<Connections>,
     /// Added to the clock, in milliseconds; zero but in tests.
     clock_offset: Arc<AtomicI64>,
 }
@@ -124,32 +127,38 @@ impl SqliteKeyStore {
         self.clock_offset.fetch_add(limits::after(0, duration), Ordering::SeqCst);
     }
 
-    /// Begins a transaction that sees one state of the store.
-    async fn read(&self) -> Result<Unit, StoreError> {
-        self.unit(self.readers.begin_with("BEGIN").await).await
-    }
-
-    /// Begins a transaction that may write, and keeps every other one out from now
-    /// on: what it reads stays true until it ends.
-    async fn write(&self) -> Result<Unit, StoreError> {
-        self.unit(self.writer.begin_with("BEGIN IMMEDIATE").await).await
-    }
-
-    async fn unit(
+    /// Does `work` in a transaction that sees one state of the store.
+    async fn read<T: Send + 'static>(
         &self,
-        transaction: Result<Transaction<'static, Sqlite>, sqlx::Error>,
-    ) -> Result<Unit, StoreError> {
-        let mut transaction = transaction.map_err(from_sqlx)?;
-        let (rev, now): (i64, i64) = sqlx::query_as(
-            "SELECT rev, CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER)
-             FROM store_meta",
-        )
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(from_sqlx)?
-        .ok_or_else(|| corrupt("store_meta", "only_row"))?;
-        let now = now.saturating_add(self.clock_offset.load(Ordering::SeqCst));
-        Ok(Unit { transaction, rev, now })
+        work: impl FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.transact(&self.readers, TransactionBehavior::Deferred, work).await
+    }
+
+    /// Does `work` in a transaction that may write, and keeps every other one out from
+    /// its beginning on: what it reads stays true until it ends.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.transact(&self.writer, TransactionBehavior::Immediate, work).await
+    }
+
+    async fn transact<T: Send + 'static>(
+        &self,
+        connections: &Connections,
+        behavior: TransactionBehavior,
+        work: impl FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let clock_offset = Arc::clone(&self.clock_offset);
+        let transaction = move |connection: &mut Connection| {
+            let mut unit = Unit::begin(connection, behavior)?;
+            unit.now = unit.now.saturating_add(clock_offset.load(Ordering::SeqCst));
+            let result = work(&mut unit)?;
+            unit.end()?;
+            Ok(result)
+        };
+        connections.run(transaction).await
     }
 }
 
@@ -159,86 +168,60 @@ impl fmt::Debug for SqliteKeyStore {
     }
 }
 
-/// A transaction, with the time and the revision at which it began. Dropping it
-/// rolls it back.
-struct Unit {
-    transaction: Transaction<'static, Sqlite>,
-    /// Milliseconds since 1970.
-    now: i64,
-    /// Revision of the store; that of the mutation after [`bump`](Self::bump).
-    rev: i64,
-}
-
-impl Unit {
-    fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.transaction
-    }
-
-    /// Gives the mutation that this transaction is a revision of its own. Those of
-    /// committed transactions are in the order of the commits, as there is one
-    /// writer at a time.
-    async fn bump(&mut self) -> Result<(), StoreError> {
-        self.rev += 1;
-        sqlx::query("UPDATE store_meta SET rev = ?1")
-            .bind(self.rev)
-            .execute(&mut *self.transaction)
-            .await
-            .map_err(from_sqlx)?;
-        Ok(())
-    }
-
-    async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await.map_err(from_sqlx)
-    }
-
-    /// Ends a transaction that wrote nothing worth keeping.
-    async fn roll_back(self) -> Result<(), StoreError> {
-        self.transaction.rollback().await.map_err(from_sqlx)
-    }
-}
-
 #[async_trait]
 impl KeyStore for SqliteKeyStore {
     async fn find_deks(&self, queries: &[DekQuery]) -> Result<Vec<Option<DekRecord>>, StoreError> {
-        read::find_deks(self, queries).await
+        let queries = queries.to_vec();
+        self.read(move |unit| read::find_deks(unit, &queries)).await
     }
 
     async fn claim_next_version(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
         limits::check_member(&request.owner)?;
-        claims::claim_next_version(self, request).await
+        let request = request.clone();
+        self.write(move |unit| claims::claim_next_version(unit, &request)).await
     }
 
     async fn insert_dek(&self, dek: &NewDek) -> Result<Insertion, StoreError> {
         limits::check_dek(dek)?;
-        claims::insert_dek(self, dek).await
+        let dek = dek.clone();
+        self.write(move |unit| claims::insert_dek(unit, &dek)).await
     }
 
     async fn activate_due(&self) -> Result<u64, StoreError> {
-        states::activate_due(self).await
+        // Most calls find nothing: they should not queue up behind the writers.
+        if self.read(states::is_idle).await? {
+            return Ok(0);
+        }
+        self.write(states::activate_due).await
     }
 
     async fn change_state(&self, change: &StateChange) -> Result<bool, StoreError> {
-        states::change_state(self, change).await
+        let change = change.clone();
+        self.write(move |unit| states::change_state(unit, &change)).await
     }
 
     async fn replace_wrap(&self, swap: &WrapSwap) -> Result<bool, StoreError> {
         limits::check_wrap(&swap.wrapped)?;
-        wraps::replace_wrap(self, swap).await
+        let swap = swap.clone();
+        self.write(move |unit| wraps::replace_wrap(unit, &swap)).await
     }
 
     async fn add_wrap(&self, wrap: &NewWrap) -> Result<bool, StoreError> {
         limits::check_wrap(&wrap.wrapped)?;
         limits::check_slot(wrap.slot)?;
-        wraps::add_wrap(self, wrap).await
+        let wrap = wrap.clone();
+        self.write(move |unit| wraps::add_wrap(unit, &wrap)).await
     }
 
     async fn record_kek(&self, state: &KekState) -> Result<(), StoreError> {
         limits::check_kek_state(state)?;
-        wraps::record_kek(self, state).await
+        let state = state.clone();
+        self.write(move |unit| wraps::record_kek(unit, &state)).await
     }
 
     async fn kek_usage(&self, kek: &KekId) -> Result<Vec<KekUsage>, StoreError> {
-        read::kek_usage(self, kek).await
+        let kek = kek.clone();
+        self.read(move |unit| read::kek_usage(unit, &kek)).await
     }
 
     async fn changes_since(
@@ -246,15 +229,17 @@ impl KeyStore for SqliteKeyStore {
         seen: Option<StoreRevision>,
         limit: u32,
     ) -> Result<Changes, StoreError> {
-        read::changes_since(self, seen, limit).await
+        self.read(move |unit| read::changes_since(unit, seen, limit)).await
     }
 
     async fn report_member(&self, report: &MemberReport) -> Result<(), StoreError> {
         limits::check_member(&report.member)?;
-        members::report_member(self, report).await
+        let report = report.clone();
+        self.write(move |unit| members::report_member(unit, &report)).await
     }
 
     async fn remove_member(&self, member: &MemberId) -> Result<(), StoreError> {
-        members::remove_member(self, member).await
+        let member = member.clone();
+        self.write(move |unit| members::remove_member(unit, &member)).await
     }
 }

@@ -5,66 +5,63 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bulla_backend::{StoreError, StoreErrorKind};
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::SqliteKeyStore;
-use crate::error::{from_migration, from_sqlx, misconfigured};
+use super::connections::{Connections, on_a_thread};
+use crate::error::{from_sqlite, misconfigured, unavailable};
 
 /// "BULA", as the first migration sets it.
 const APPLICATION_ID: i64 = 0x4255_4c41;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+/// In their order; `PRAGMA user_version` counts those that have been run.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_key_store.sql")];
+const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a call waits for a connection: long enough for one call in front of it
 /// that runs into the busy time-out.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Readers at once; each is a thread.
-const READERS_MAX: u32 = 4;
+const READERS_MAX: usize = 4;
+
+/// Statements that a connection keeps prepared: more than there are.
+const STATEMENTS_MAX: usize = 64;
 
 pub(super) async fn open(path: &Path) -> Result<SqliteKeyStore, StoreError> {
     // A relative path would change its meaning with the working directory; and
     // SQLite gives a meaning of their own to names like `:memory:` and `file:`.
     let path = std::path::absolute(path)
         .map_err(|error| misconfigured("the path is empty or unusable").with_source(error))?;
-    create_file(&path)?;
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(false)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging();
-    // Before anything is written: it may be somebody else's database.
-    let mut probe = options.connect().await.map_err(from_sqlx)?;
-    check_owner(&mut probe).await?;
-    probe.close().await.map_err(from_sqlx)?;
+    on_a_thread(move || open_store(&path)).await
+}
 
-    let options = options
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        // On macOS only this reaches the disk; elsewhere it does nothing.
-        .pragma("fullfsync", "ON")
-        .pragma("checkpoint_fullfsync", "ON")
-        // Deleted wraps are overwritten, so that fewer copies survive a shredding.
-        .pragma("secure_delete", "ON");
-    let writer = open_writer(&options).await?;
-    let readers = pool(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
-    let store = SqliteKeyStore { path, writer, readers, clock_offset: Arc::new(AtomicI64::new(0)) };
-    if let Err(error) = prepare(&store).await {
-        store.close().await;
-        return Err(error);
-    }
-    Ok(store)
+fn open_store(path: &Path) -> Result<SqliteKeyStore, StoreError> {
+    create_file(path)?;
+    // Before anything is written: it may be somebody else's database.
+    schema_version(&connect(path)?)?;
+    let mut writer = first_writer(path)?;
+    migrate(&mut writer)?;
+    check_promises(&writer)?;
+    let again = path.to_owned();
+    let writer = Connections::start([Some(writer)], LINE_TIMEOUT, move || connect_writer(&again))?;
+    let again = path.to_owned();
+    let none = [const { None }; READERS_MAX];
+    let readers = Connections::start(none, LINE_TIMEOUT, move || connect_reader(&again))?;
+    Ok(SqliteKeyStore {
+        path: path.to_owned(),
+        writer: Arc::new(writer),
+        readers: Arc::new(readers),
+        clock_offset: Arc::new(AtomicI64::new(0)),
+    })
 }
 
 /// Makes the file if there is none, before SQLite would make it readable for all.
@@ -97,123 +94,120 @@ fn unusable(path: &Path, error: std::io::Error) -> StoreError {
     StoreError::new(kind, format!("{} cannot be made or opened", path.display())).with_source(error)
 }
 
-/// Whether the database is new; fails if it is neither new nor a key store.
-async fn check_owner(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-    let (application_id, objects): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT application_id FROM pragma_application_id),
-                (SELECT count(*) FROM sqlite_schema)",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(from_sqlx)?;
-    match (application_id, objects) {
-        (APPLICATION_ID, 1..) => Ok(false),
-        (0, 0) => Ok(true),
-        _ => Err(misconfigured(
-            "the file is the database of another application; a key store has its own",
-        )),
-    }
+/// A connection to a file that is there. SQLite would make a missing one readable for
+/// all, and a file that has gone should not come back empty.
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(from_sqlite)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(from_sqlite)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Plans that do not depend on the values bound. Otherwise SQLite makes a new one
+    // whenever a value is bound, for ten times the cost of the look-up itself.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(from_sqlite)?;
+    connection.execute_batch("PRAGMA foreign_keys = ON").map_err(from_sqlite)?;
+    Ok(connection)
+}
+
+fn connect_writer(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path)?;
+    let promises = "
+        PRAGMA journal_mode = WAL;
+        PRAGMA synchronous = FULL;
+        -- On macOS only these reach the disk; elsewhere they do nothing.
+        PRAGMA fullfsync = ON;
+        PRAGMA checkpoint_fullfsync = ON;
+        -- Deleted wraps are overwritten, so that fewer copies survive a shredding.
+        PRAGMA secure_delete = ON;";
+    connection.execute_batch(promises).map_err(from_sqlite)?;
+    Ok(connection)
+}
+
+fn connect_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path)?;
+    connection.execute_batch("PRAGMA query_only = ON").map_err(from_sqlite)?;
+    Ok(connection)
 }
 
 /// Connects for writing, and with it switches a new file to the write-ahead log.
 /// That needs the file for itself for a moment, for which SQLite does not always wait.
-async fn open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+fn first_writer(path: &Path) -> Result<Connection, StoreError> {
     let start = Instant::now();
     loop {
-        match pool(1).connect_with(options.clone()).await.map_err(from_sqlx) {
+        match connect_writer(path) {
             Err(error)
                 if error.kind() == StoreErrorKind::Unavailable
                     && start.elapsed() < BUSY_TIMEOUT =>
             {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                thread::sleep(Duration::from_millis(10));
             }
             result => return result,
         }
     }
 }
 
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        // A connection to a file does not go stale. Opened anew after the file was
-        // replaced, it would see another one than its sisters.
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                // SQLite ends the transaction itself when the disk is full, and the
-                // rollback that follows fails; the pool would go on believing in an
-                // open one and refuse to begin another. The ping lets it run first.
-                connection.ping().await?;
-                Ok(!connection.is_in_transaction())
-            })
-        })
-}
-
-/// Brings the schema up to date and looks whether the promises are kept.
-async fn prepare(store: &SqliteKeyStore) -> Result<(), StoreError> {
-    migrate(store).await?;
-    let mut connection = store.writer.acquire().await.map_err(from_sqlx)?;
-    let (journal_mode, synchronous, foreign_keys): (String, i64, i64) = sqlx::query_as(
-        "SELECT (SELECT journal_mode FROM pragma_journal_mode),
-                (SELECT synchronous FROM pragma_synchronous),
-                (SELECT foreign_keys FROM pragma_foreign_keys)",
-    )
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(from_sqlx)?;
-    if (journal_mode.as_str(), synchronous, foreign_keys) != ("wal", 2, 1) {
-        return Err(misconfigured(
-            "the file system does not support SQLite's write-ahead log: use a local one",
-        ));
+/// Looks whether the promises are kept.
+fn check_promises(connection: &Connection) -> Result<(), StoreError> {
+    let kept = connection.query_row(
+        "SELECT journal_mode = 'wal' AND synchronous = 2 AND foreign_keys = 1
+         FROM pragma_journal_mode, pragma_synchronous, pragma_foreign_keys",
+        (),
+        |row| row.get(0),
+    );
+    if kept.map_err(from_sqlite)? {
+        return Ok(());
     }
-    Ok(())
+    Err(misconfigured("the file system does not support SQLite's write-ahead log: use a local one"))
 }
 
-/// Runs what migrations are new, in one transaction, as another process may be
-/// about to do the same.
-async fn migrate(store: &SqliteKeyStore) -> Result<(), StoreError> {
-    let mut transaction = store.writer.begin_with("BEGIN IMMEDIATE").await.map_err(from_sqlx)?;
-    let new = check_owner(&mut transaction).await?;
-    run(&mut transaction).await.map_err(from_migration)?;
-    if new {
+/// Brings the schema up to date, in one transaction, as another process may be about
+/// to do the same.
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(from_sqlite)?;
+    let version = schema_version(&transaction)?;
+    if version == MIGRATIONS.len() {
+        return Ok(());
+    }
+    for migration in MIGRATIONS.iter().skip(version) {
+        transaction.execute_batch(migration).map_err(from_sqlite)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(from_sqlite)?;
+    if version == 0 {
         let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| {
-            StoreError::new(StoreErrorKind::Unavailable, "the system gives no random bytes")
-                .with_source(error)
-        })?;
-        sqlx::query("INSERT INTO store_meta (only_row, store_id, epoch, rev) VALUES (1, ?1, 1, 0)")
-            .bind(format!("{:032x}", u128::from_be_bytes(id)))
-            .execute(&mut *transaction)
-            .await
-            .map_err(from_sqlx)?;
+        getrandom::fill(&mut id)
+            .map_err(|error| unavailable("the system gives no random bytes").with_source(error))?;
+        transaction
+            .execute(
+                "INSERT INTO store_meta (only_row, store_id, epoch, rev) VALUES (1, ?1, 1, 0)",
+                (format!("{:032x}", u128::from_be_bytes(id)),),
+            )
+            .map_err(from_sqlite)?;
     }
-    transaction.commit().await.map_err(from_sqlx)
+    transaction.commit().map_err(from_sqlite)
 }
 
-/// [`Migrator::run`] within a transaction; its future is not `Send` there.
-async fn run(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
-    let table = "_sqlx_migrations";
-    connection.ensure_migrations_table(table).await?;
-    if let Some(version) = connection.dirty_version(table).await? {
-        return Err(MigrateError::Dirty(version));
-    }
-    let applied = connection.list_applied_migrations(table).await?;
-    for done in &applied {
-        match MIGRATIONS.iter().find(|known| known.version == done.version) {
-            None => return Err(MigrateError::VersionMissing(done.version)),
-            Some(known) if known.checksum != done.checksum => {
-                return Err(MigrateError::VersionMismatch(done.version));
-            }
-            Some(_) => {}
+/// How many migrations have been run: none if the database is new. Fails if it is
+/// neither new nor a key store that this library knows.
+fn schema_version(connection: &Connection) -> Result<usize, StoreError> {
+    let (application_id, objects, version) = connection
+        .query_row(
+            "SELECT application_id, (SELECT count(*) FROM sqlite_schema), user_version
+             FROM pragma_application_id, pragma_user_version",
+            (),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .map_err(from_sqlite)?;
+    Err(misconfigured(match (application_id, objects, version) {
+        (0, 0, 0) => return Ok(0),
+        (APPLICATION_ID, 1.., 1..=SCHEMA_VERSION) => return Ok(version as usize),
+        (APPLICATION_ID, 1.., 1..) => {
+            "the schema is newer than this library knows: upgrade the library"
         }
-    }
-    for migration in MIGRATIONS.iter() {
-        if !applied.iter().any(|done| done.version == migration.version) {
-            connection.apply(table, migration).await?;
+        (APPLICATION_ID, 1.., _) => {
+            "the schema has no version: it was made before the first release, or changed from \
+             outside"
         }
-    }
-    Ok(())
+        _ => "the file is the database of another application; a key store has its own",
+    }))
 }

@@ -1,97 +1,96 @@
 //! States of DEKs: activation, retirement, shredding.
 
 use bulla_backend::{DekState, StateChange, StoreError};
-use bulla_core::KeyId;
-use sqlx::sqlite::SqliteRow;
+use bulla_core::{DekVersion, KeyId};
 
-use super::{SqliteKeyStore, Unit, rows, wraps};
-use crate::error::{from_sqlx, refused};
+use super::unit::Unit;
+use super::{rows, wraps};
+use crate::error::refused;
 
-/// Pending versions whose time has come, the oldest of each scope first.
-const DUE: &str = "SELECT d.key_id, d.scope_pk, d.version FROM deks d
-     WHERE d.state = 'pending' AND d.activate_at <= ?1
-     AND NOT EXISTS (SELECT 1 FROM members m WHERE m.alive_until > ?1 AND m.acked_rev < d.rev)
-     ORDER BY d.version";
+/// A pending version whose time has come.
+struct Due {
+    key_id: KeyId,
+    scope_pk: i64,
+    version: DekVersion,
+}
 
-pub(super) async fn activate_due(store: &SqliteKeyStore) -> Result<u64, StoreError> {
-    // Most calls find nothing: they should not queue up behind the writers.
-    let mut unit = store.read().await?;
-    let idle = due(&mut unit).await?.is_empty();
-    unit.roll_back().await?;
-    if idle {
-        return Ok(0);
-    }
-    let mut unit = store.write().await?;
-    let due = due(&mut unit).await?;
+/// Whether there is nothing to activate.
+pub(super) fn is_idle(unit: &mut Unit<'_>) -> Result<bool, StoreError> {
+    Ok(due(unit)?.is_empty())
+}
+
+pub(super) fn activate_due(unit: &mut Unit<'_>) -> Result<u64, StoreError> {
+    let due = due(unit)?;
     if due.is_empty() {
-        unit.roll_back().await?;
         return Ok(0);
     }
-    unit.bump().await?;
-    for row in &due {
-        activate(&mut unit, row).await?;
+    unit.bump()?;
+    for dek in &due {
+        activate(unit, dek)?;
     }
-    unit.commit().await?;
     Ok(due.len() as u64)
 }
 
-async fn due(unit: &mut Unit) -> Result<Vec<SqliteRow>, StoreError> {
-    let now = unit.now;
-    sqlx::query(DUE).bind(now).fetch_all(unit.connection()).await.map_err(from_sqlx)
+/// The oldest of each scope first.
+fn due(unit: &Unit<'_>) -> Result<Vec<Due>, StoreError> {
+    unit.all(
+        "SELECT d.key_id, d.scope_pk, d.version FROM deks d
+         WHERE d.state = 'pending' AND d.activate_at <= ?1
+         AND NOT EXISTS (
+             SELECT 1 FROM members m WHERE m.alive_until > ?1 AND m.acked_rev < d.rev
+         )
+         ORDER BY d.version",
+        (unit.now,),
+        |row| {
+            Ok(Due {
+                key_id: rows::key_id(row)?,
+                scope_pk: rows::value(row, "deks", "scope_pk")?,
+                version: rows::dek_version(row)?,
+            })
+        },
+    )
 }
 
-async fn activate(unit: &mut Unit, row: &SqliteRow) -> Result<(), StoreError> {
-    let key_id = rows::key_id(row)?;
-    let version = rows::dek_version(row)?;
-    let active =
-        sqlx::query("SELECT key_id, version FROM deks WHERE scope_pk = ?1 AND state = 'active'")
-            .bind(rows::value::<i64>(row, "deks", "scope_pk")?)
-            .fetch_optional(unit.connection())
-            .await
-            .map_err(from_sqlx)?;
-    if let Some(active) = active {
+fn activate(unit: &Unit<'_>, due: &Due) -> Result<(), StoreError> {
+    let active = unit.first(
+        "SELECT key_id, version FROM deks WHERE scope_pk = ?1 AND state = 'active'",
+        (due.scope_pk,),
+        |row| Ok((rows::key_id(row)?, rows::dek_version(row)?)),
+    )?;
+    if let Some((active, version)) = active {
         // A lineage never goes back: what was overtaken only opens.
-        if rows::dek_version(&active)? > version {
-            return set_state(unit, &key_id, DekState::DecryptOnly).await;
+        if version > due.version {
+            return set_state(unit, &due.key_id, DekState::DecryptOnly);
         }
-        set_state(unit, &rows::key_id(&active)?, DekState::DecryptOnly).await?;
+        set_state(unit, &active, DekState::DecryptOnly)?;
     }
-    set_state(unit, &key_id, DekState::Active).await
+    set_state(unit, &due.key_id, DekState::Active)
 }
 
-pub(super) async fn change_state(
-    store: &SqliteKeyStore,
-    change: &StateChange,
-) -> Result<bool, StoreError> {
+pub(super) fn change_state(unit: &mut Unit<'_>, change: &StateChange) -> Result<bool, StoreError> {
     if !change.from.may_become(change.to) {
         return Err(refused("the state diagram has no such arrow"));
     }
-    let mut unit = store.write().await?;
-    let row = sqlx::query("SELECT state FROM deks WHERE key_id = ?1")
-        .bind(change.key_id.as_bytes().as_slice())
-        .fetch_optional(unit.connection())
-        .await
-        .map_err(from_sqlx)?;
-    if row.as_ref().map(rows::dek_state).transpose()? != Some(change.from) {
-        unit.roll_back().await?;
+    let state = unit.first(
+        "SELECT state FROM deks WHERE key_id = ?1",
+        (change.key_id.as_bytes(),),
+        rows::dek_state,
+    )?;
+    if state != Some(change.from) {
         return Ok(false);
     }
-    unit.bump().await?;
+    unit.bump()?;
     if change.to == DekState::Shredded {
-        wraps::delete(&mut unit, &change.key_id).await?;
+        wraps::delete(unit, &change.key_id)?;
     }
-    set_state(&mut unit, &change.key_id, change.to).await?;
-    unit.commit().await?;
+    set_state(unit, &change.key_id, change.to)?;
     Ok(true)
 }
 
-async fn set_state(unit: &mut Unit, key_id: &KeyId, state: DekState) -> Result<(), StoreError> {
-    sqlx::query("UPDATE deks SET state = ?2, rev = ?3 WHERE key_id = ?1")
-        .bind(key_id.as_bytes().as_slice())
-        .bind(state.as_str())
-        .bind(unit.rev)
-        .execute(unit.connection())
-        .await
-        .map_err(from_sqlx)?;
+fn set_state(unit: &Unit<'_>, key_id: &KeyId, state: DekState) -> Result<(), StoreError> {
+    unit.execute(
+        "UPDATE deks SET state = ?2, rev = ?3 WHERE key_id = ?1",
+        (key_id.as_bytes(), state.as_str(), unit.rev),
+    )?;
     Ok(())
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use bulla_backend::{KekId, KekVersion, KeyStore, NewDek, ScopeId, StoreError, WrappedKey};
 use bulla_core::{DekVersion, KeyId};
 use bulla_sql::SqliteKeyStore;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use rusqlite::Connection;
 
 pub(crate) fn scope(name: &str) -> ScopeId {
     ScopeId::new(name, "files").unwrap()
@@ -43,8 +42,8 @@ pub(crate) async fn contents(store: &SqliteKeyStore) -> String {
 }
 
 /// The database beneath, as an administrator would open it.
-pub(crate) async fn raw(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+pub(crate) fn raw(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
 }
 
 /// The message and what is beneath.

@@ -1,15 +1,33 @@
 //! What the URL of a KEK says, before anything is opened.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use bulla_manager::Profile;
+use iri_string::types::UriStr;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use secrecy::SecretString;
-use url::{Host, Url};
 
 /// Longest URL that is looked at, in bytes.
 const URL_BYTES_MAX: usize = 4096;
+
+/// What RFC 3986 has no place for is read as if it were percent-encoded, as browsers read
+/// it: a path with a space in it, say. So is whatever is not ASCII.
+const OUT_OF_PLACE: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+/// Brackets have one place: around the IPv6 address of a host, in front of the parameters.
+const OUT_OF_PLACE_IN_PARAMETERS: &AsciiSet = &OUT_OF_PLACE.add(b'[').add(b']');
 
 /// The URL of a KEK, taken apart. Parsing opens nothing and needs no network.
 ///
@@ -290,14 +308,16 @@ impl KekUrl {
 
 /// Whether nobody sees what is sent there: by TLS, or because it stays on this machine.
 fn is_private(address: &str) -> bool {
-    let Ok(url) = Url::parse(address) else { return false };
-    let local = match url.host() {
-        Some(Host::Domain(domain)) => domain == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && local)
+    let Ok(url) = UriStr::new(address) else { return false };
+    let host = url.authority_components().map_or("", |authority| authority.host());
+    let loopback = |ip: IpAddr| ip.is_loopback();
+    let local = host.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse().is_ok_and(loopback);
+    match url.scheme_str().to_ascii_lowercase().as_str() {
+        "https" => true,
+        "http" => local,
+        _ => false,
+    }
 }
 
 impl FromStr for KekUrl {
@@ -307,32 +327,47 @@ impl FromStr for KekUrl {
         if text.len() > URL_BYTES_MAX {
             return Err(KekUrlError::TooLong);
         }
-        let url = Url::parse(text).map_err(|error| KekUrlError::NotAUrl(error.to_string()))?;
-        if !url.username().is_empty() || url.password().is_some() {
+        let text = text.trim();
+        let (front, parameters) = text.split_at(text.find(['?', '#']).unwrap_or(text.len()));
+        let mut text = utf8_percent_encode(front, OUT_OF_PLACE).to_string();
+        text.extend(utf8_percent_encode(parameters, OUT_OF_PLACE_IN_PARAMETERS));
+        let url = UriStr::new(&text).map_err(|error| KekUrlError::NotAUrl(error.to_string()))?;
+        if url.authority_components().is_some_and(|authority| authority.userinfo().is_some()) {
             return Err(KekUrlError::UserInfo);
         }
-        match url.scheme() {
-            "aws-kms" => aws(&url),
-            "vault" => vault(&url),
-            "local" => local(&url),
+        match url.scheme_str().to_ascii_lowercase().as_str() {
+            "aws-kms" => aws(url),
+            "vault" => vault(url),
+            "local" => local(url),
             other => Err(KekUrlError::UnknownScheme(other.to_owned())),
         }
     }
 }
 
-fn aws(url: &Url) -> Result<KekUrl, KekUrlError> {
+/// Whether something stands between the second slash and the third.
+fn has_authority(url: &UriStr) -> bool {
+    url.authority_str().is_some_and(|authority| !authority.is_empty())
+}
+
+/// The path, where it names a key: with nothing in it that a server might read differently.
+fn key_path(url: &UriStr) -> Option<&str> {
+    let path = url.path_str().trim_start_matches('/');
+    let whole = !path.is_empty() && !path.ends_with('/') && url.fragment().is_none();
+    let plain = !path.contains('%') && !path.split('/').any(|part| matches!(part, "." | ".."));
+    (whole && plain).then_some(path)
+}
+
+fn aws(url: &UriStr) -> Result<KekUrl, KekUrlError> {
     let scheme = "aws-kms";
     let bad = |reason| KekUrlError::BadKey { scheme, reason };
-    if url.has_host() && url.host_str().is_some_and(|host| !host.is_empty()) {
+    if has_authority(url) {
         return Err(bad("the key stands behind three slashes, as in aws-kms:///alias/orders"));
     }
-    let key = url.path().trim_start_matches('/').to_owned();
-    if key.is_empty() || key.ends_with('/') || key.contains('%') || url.fragment().is_some() {
-        return Err(bad("name a key, as in aws-kms:///alias/orders: an alias, a key id or an ARN"));
-    }
+    let key = key_path(url)
+        .ok_or(bad("name a key, as in aws-kms:///alias/orders: an alias, a key id or an ARN"))?;
     let mut parameters = Parameters::of(scheme, url, &["region", "endpoint", "profile"])?;
     Ok(KekUrl::Aws(AwsUrl {
-        key,
+        key: key.to_owned(),
         region: parameters.take("region"),
         endpoint: parameters.take("endpoint"),
         profile: parameters.take("profile"),
@@ -358,16 +393,20 @@ const VAULT_PARAMETERS: &[&str] = &[
     "secret_id",
 ];
 
-fn vault(url: &Url) -> Result<KekUrl, KekUrlError> {
+fn vault(url: &UriStr) -> Result<KekUrl, KekUrlError> {
     let scheme = "vault";
-    let bad = |reason| KekUrlError::BadKey { scheme, reason };
     let shape = "name server, mount and key, as in vault://vault.internal:8200/transit/orders";
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(bad(shape))?;
-    let path = url.path().trim_start_matches('/');
-    let (mount, key) = path.rsplit_once('/').ok_or(bad(shape))?;
-    if mount.is_empty() || key.is_empty() || path.contains(['%', ' ']) || url.fragment().is_some() {
-        return Err(bad(shape));
+    let bad = || KekUrlError::BadKey { scheme, reason: shape };
+    let authority = url.authority_components().ok_or_else(bad)?;
+    let host = authority.host();
+    let (mount, key) = key_path(url).and_then(|path| path.rsplit_once('/')).ok_or_else(bad)?;
+    if host.is_empty() || host.contains('%') || mount.is_empty() {
+        return Err(bad());
     }
+    let port: u16 = match authority.port() {
+        None | Some("") => 8200,
+        Some(port) => port.parse().map_err(|_| bad())?,
+    };
     let mut parameters = Parameters::of(scheme, url, VAULT_PARAMETERS)?;
     let http = match parameters.take("tls").as_deref() {
         None => "https",
@@ -381,7 +420,7 @@ fn vault(url: &Url) -> Result<KekUrl, KekUrlError> {
     };
     let login = login(&mut parameters, identity.is_some())?;
     let vault = VaultUrl {
-        address: format!("{http}://{host}:{}", url.port().unwrap_or(8200)),
+        address: format!("{http}://{host}:{port}"),
         mount: mount.to_owned(),
         key: key.to_owned(),
         name: parameters.take("name"),
@@ -430,15 +469,17 @@ fn login(parameters: &mut Parameters, has_identity: bool) -> Result<VaultLogin, 
     })
 }
 
-fn local(url: &Url) -> Result<KekUrl, KekUrlError> {
+fn local(url: &UriStr) -> Result<KekUrl, KekUrlError> {
     let scheme = "local";
-    let bad = |reason| KekUrlError::BadKey { scheme, reason };
     let shape = "name a file, as in local:///var/lib/orders/kek.json#orders";
-    if url.host_str().is_some_and(|host| !host.is_empty()) || url.path().len() < 2 {
-        return Err(bad(shape));
+    let bad = || KekUrlError::BadKey { scheme, reason: shape };
+    let path = percent_decode_str(url.path_str()).decode_utf8().map_err(|_| bad())?;
+    // On Windows a drive comes first: `local:///C:/keys/kek.json`.
+    let drive = if cfg!(windows) { path.trim_start_matches('/') } else { &path };
+    let path = PathBuf::from(drive);
+    if has_authority(url) || !path.is_absolute() || path.file_name().is_none() {
+        return Err(bad());
     }
-    // Decodes, and knows what a path is on this system.
-    let path = url.to_file_path().map_err(|()| bad(shape))?;
     let known = ["key_file", "key_env", "passphrase_env"];
     let mut parameters = Parameters::of(scheme, url, &known)?;
     let unlock = match known.map(|name| parameters.take(name)) {
@@ -451,7 +492,7 @@ fn local(url: &Url) -> Result<KekUrl, KekUrlError> {
             );
         }
     };
-    Ok(KekUrl::Local(LocalUrl { path, name: url.fragment().map(str::to_owned), unlock }))
+    Ok(KekUrl::Local(LocalUrl { path, name: url.fragment_str().map(str::to_owned), unlock }))
 }
 
 /// The parameters of a URL, each of which must be used.
@@ -461,9 +502,10 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn of(scheme: &'static str, url: &Url, known: &[&str]) -> Result<Self, KekUrlError> {
+    fn of(scheme: &'static str, url: &UriStr, known: &[&str]) -> Result<Self, KekUrlError> {
         let mut left = BTreeMap::new();
-        for (name, value) in url.query_pairs() {
+        for (name, value) in form_urlencoded::parse(url.query_str().unwrap_or_default().as_bytes())
+        {
             let name = name.into_owned();
             if !known.contains(&&*name) {
                 let known = known.join(", ");

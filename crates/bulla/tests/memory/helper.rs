@@ -70,7 +70,7 @@ struct Helper {
 /// What is kept between two commands.
 #[expect(dead_code, reason = "for as long as they exist")]
 enum Held {
-    Key(EnvelopeKey),
+    Key(Box<EnvelopeKey>),
     Sealer(ChunkSealer),
     Writer(SealWriter<io::Sink>),
     Opener(ChunkOpener),
@@ -170,6 +170,8 @@ impl Helper {
         for task in tasks {
             sealed.extend(task.await.unwrap());
         }
+        let plaintext = vec![b'x'; 700];
+        sealed.extend(scope.seal_many(&[(&plaintext[..], &record()); 3]).await.unwrap());
         for (to_open, envelope) in self.to_open() {
             if to_open == tenant {
                 scope.open(&envelope, &record()).await.unwrap();
@@ -246,7 +248,7 @@ impl Helper {
         self.held.extend([
             Held::Sealer(sealer),
             Held::Opener(opener),
-            Held::Key(key),
+            Held::Key(Box::new(key)),
             Held::Writer(writer),
         ]);
     }

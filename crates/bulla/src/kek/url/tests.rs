@@ -24,8 +24,16 @@ fn aws_by_alias_id_and_arn() {
         let KekUrl::Aws(aws) = url.parse().unwrap() else { panic!("{url}") };
         assert_eq!((&*aws.key, aws.region.as_deref()), (key, region));
     }
-    let refusals =
-        ["aws-kms:", "aws-kms:///", "aws-kms://alias/orders", "aws-kms:///a#b", "aws-kms:///a%2Fb"];
+    let refusals = [
+        "aws-kms:",
+        "aws-kms:///",
+        "aws-kms://alias/orders",
+        "aws-kms:///a#b",
+        "aws-kms:///a%2Fb",
+        "aws-kms:///a b",
+        "aws-kms:///alias/../b",
+        "aws-kms://:80/a",
+    ];
     for url in refusals {
         assert!(matches!(refused(url), KekUrlError::BadKey { .. }), "{url}");
     }
@@ -83,9 +91,18 @@ fn parameters_that_do_not_fit_are_named() {
     assert!(matches!(error, KekUrlError::UnknownParameter { .. }), "{error}");
     let error = refused("vault://h/transit/k?token=x&token=y");
     assert!(matches!(error, KekUrlError::DoubleParameter { .. }), "{error}");
-    for url in
-        ["vault://h", "vault://h/", "vault://h/transit", "vault:///transit/k", "vault://h/t/"]
-    {
+    for url in [
+        "vault:h/transit/k",
+        "vault://h",
+        "vault://h/",
+        "vault://h/transit",
+        "vault:///transit/k",
+        "vault://h/t/",
+        "vault://h/transit/../sys/k",
+        "vault://h:82000/transit/k",
+        "vault://a b/transit/k",
+        "vault://h/transit/k#1",
+    ] {
         assert!(matches!(refused(url), KekUrlError::BadKey { .. }), "{url}");
     }
 }
@@ -97,6 +114,16 @@ fn local_files() {
     assert_eq!(local.path.to_str(), Some("/a/b c/kek.json"));
     assert_eq!(local.name.as_deref(), Some("orders"));
     assert_eq!(local.unlock, LocalUnlock::KeyEnv("K".into()));
+    for (url, path) in [
+        ("local:///a b/\u{e9}/kek.json?key_env=K", "/a b/\u{e9}/kek.json"),
+        ("LOCAL:/a/../kek.json?key_env=K\n", "/a/../kek.json"),
+    ] {
+        let KekUrl::Local(local) = url.parse().unwrap() else { panic!("{url}") };
+        assert_eq!(local.path.to_str(), Some(path), "{url}");
+    }
+    for url in ["local:a/kek.json?key_env=K", "local:///?key_env=K", "local:///a%FF?key_env=K"] {
+        assert!(matches!(refused(url), KekUrlError::BadKey { .. }), "{url}");
+    }
     assert!(matches!(refused("local:///a/kek.json"), KekUrlError::BadParameters { .. }));
     assert!(matches!(refused("local://a/kek.json?key_env=K"), KekUrlError::BadKey { .. }));
 }
@@ -108,6 +135,10 @@ fn production_refuses_secrets_and_plain_text() {
         "vault://h/transit/k?auth=approle&role_id=r&secret_id=hvs.mark",
         "vault://h/transit/k?tls=off",
         "aws-kms:///alias/a?endpoint=http://localstack:4566",
+        "aws-kms:///alias/a?endpoint=http://localhost:4566@localstack",
+        "aws-kms:///alias/a?endpoint=http://localhost.localstack",
+        "aws-kms:///alias/a?endpoint=http://[2001:db8::1]:4566",
+        "aws-kms:///alias/a?endpoint=localhost:4566",
     ] {
         let parsed: KekUrl = url.parse().unwrap();
         assert!(parsed.check(Profile::Development).is_ok(), "{url}");
@@ -119,6 +150,8 @@ fn production_refuses_secrets_and_plain_text() {
         "vault://[::1]:8200/transit/k?tls=off",
         "vault://h/transit/k?name=prod",
         "aws-kms:///alias/a?endpoint=http://localhost:4566",
+        "aws-kms:///alias/a?endpoint=HTTP://LocalHost",
+        "aws-kms:///alias/a?endpoint=http://127.9.9.9/x",
         "aws-kms:///alias/a?endpoint=https://vpce-1.kms.eu-west-1.vpce.amazonaws.com",
     ] {
         assert!(url.parse::<KekUrl>().unwrap().check(Profile::Production).is_ok(), "{url}");
@@ -132,7 +165,10 @@ fn production_refuses_secrets_and_plain_text() {
 
 #[test]
 fn what_is_not_a_kek_url() {
-    assert!(matches!(refused("orders"), KekUrlError::NotAUrl(_)));
+    for url in ["", "orders", "/orders", "aws kms:///a", "aws-kms:///100%", "vault://[h/transit/k"]
+    {
+        assert!(matches!(refused(url), KekUrlError::NotAUrl(_)), "{url}");
+    }
     assert!(matches!(refused("https://example.org/"), KekUrlError::UnknownScheme(_)));
     assert_eq!(refused("vault://root:hvs.mark@h/transit/k"), KekUrlError::UserInfo);
     assert_eq!(refused(&format!("aws-kms:///{}", "a".repeat(5000))), KekUrlError::TooLong);
