@@ -1,93 +1,141 @@
-//! What is measured: keys, contexts and buffers, made once.
+//! What is measured: keys, contexts, managers and their reference, made once.
 
-use std::hint::black_box;
+mod raw;
+mod remote;
+
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use bulla_core::{DataKey, DekVersion, EnvelopeKey, KeyOptions, RecordContext, ScopeContext};
-use bulla_manager::{Manager, MemoryKeyStore, Profile, Scope, SystemClock};
-use bulla_testkit::TestKms;
+use bulla_core::{
+    DataKey, DekVersion, EnvelopeKey, Header, KeyOptions, NonceMode, RecordContext, ScopeContext,
+};
+use bulla_manager::layers::Layered;
+use bulla_manager::{Manager, ManagerBuilder, MemoryKeyStore, Profile, Scope, SystemClock};
+use bulla_testkit::{FaultyStore, TestKms};
+use tokio::runtime::{Builder, Runtime};
 
-/// The context that every case binds: an ordinary cell of an ordinary table.
+pub(crate) use raw::{Raw, RawMany};
+pub(crate) use remote::{Distance, RemoteStore};
+
+/// A runtime on the calling thread, on which all allocations are counted.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// The context that most cases bind: an ordinary cell of an ordinary table.
 pub(crate) fn record() -> anyhow::Result<RecordContext> {
-    Ok(RecordContext::new([("table", "customers"), ("column", "email"), ("row", "1234567")])?)
+    record_of(1_234_567)
 }
 
-/// Raw AES-256-GCM: a reused key, a ready buffer, associated data of the length that
-/// an envelope has.
-pub(crate) struct Raw {
-    key: LessSafeKey,
-    aad: Vec<u8>,
-    plaintext: Vec<u8>,
-    ciphertext: Vec<u8>,
-    tag: [u8; 16],
-    nonce: u64,
+/// The same cell of another row.
+pub(crate) fn record_of(row: usize) -> anyhow::Result<RecordContext> {
+    let row = format!("{row:07}");
+    Ok(RecordContext::new([("table", "customers"), ("column", "email"), ("row", &row)])?)
 }
 
-impl Raw {
-    pub(crate) fn new(size: usize, context: &RecordContext) -> anyhow::Result<Self> {
-        let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).ok().context("raw key")?;
-        let mut raw = Self {
-            key: LessSafeKey::new(key),
-            aad: vec![1; 44 + context.as_bytes().len()],
-            plaintext: vec![7; size],
-            ciphertext: vec![0; size],
-            tag: [0; 16],
-            nonce: 0,
-        };
-        raw.seal(1);
-        raw.nonce -= 1;
-        Ok(raw)
-    }
-
-    pub(crate) fn seal(&mut self, calls: u64) {
-        for _ in 0..calls {
-            let nonce = self.next_nonce();
-            let (key, aad) = (&self.key, Aad::from(&self.aad[..]));
-            let (out, tag) = (&mut self.ciphertext, &mut self.tag);
-            let sealed = key.seal_out_of_place_scatter(nonce, aad, &self.plaintext, out, &[], tag);
-            black_box((sealed.is_ok(), out));
-        }
-    }
-
-    /// Opens the last sealed record again and again; `seal` must not run between.
-    pub(crate) fn open(&mut self, calls: u64) {
-        for _ in 0..calls {
-            let nonce = Nonce::assume_unique_for_key(nonce_bytes(self.nonce));
-            let (key, aad) = (&self.key, Aad::from(&self.aad[..]));
-            let out = &mut self.plaintext;
-            let opened = key.open_separate_gather(nonce, aad, &self.ciphertext, &self.tag, out);
-            black_box((opened.is_ok(), out));
-        }
-    }
-
-    fn next_nonce(&mut self) -> Nonce {
-        let nonce = Nonce::assume_unique_for_key(nonce_bytes(self.nonce));
-        self.nonce += 1;
-        nonce
-    }
+/// Bytes of associated data that an envelope under `context` has.
+pub(crate) fn aad_len(context: &RecordContext) -> usize {
+    Header::LEN - Header::NONCE_LEN + context.as_bytes().len()
 }
 
-fn nonce_bytes(counter: u64) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&counter.to_be_bytes());
-    nonce
+/// How nonces are made with `options` here, where the library chooses.
+pub(crate) fn settings(options: &KeyOptions) -> String {
+    let nonces = match (options.nonces, bulla_sys::prefers_fresh_nonces()) {
+        (NonceMode::Auto, true) => "fresh, chosen by the library",
+        (NonceMode::Auto, false) => "epoch, chosen by the library",
+        (NonceMode::Fresh, _) => "fresh",
+        _ => "epoch",
+    };
+    format!("{:?}; nonces: {nonces}", options.library)
 }
 
 /// bulla-core with a key of its own.
 pub(crate) fn core_key(options: KeyOptions) -> anyhow::Result<EnvelopeKey> {
+    Ok(core_keys(1, options)?.remove(0))
+}
+
+/// One DEK as so many processes have it that are in the midst of sealing.
+pub(crate) fn core_keys(processes: usize, options: KeyOptions) -> anyhow::Result<Vec<EnvelopeKey>> {
     let scope = ScopeContext::new([("tenant", "t-9f2c"), ("purpose", "customers")])?;
     let dek = DataKey::generate()?;
-    Ok(EnvelopeKey::derive(&dek, DekVersion::FIRST, &scope, options)?)
+    (0..processes)
+        .map(|_| {
+            let key = EnvelopeKey::derive(&dek, DekVersion::FIRST, &scope, options)?;
+            // The first record has a derived key of its own, the second begins an epoch.
+            key.seal(&[], &RecordContext::empty())?;
+            Ok(key)
+        })
+        .collect()
+}
+
+/// A KMS and a key store in memory, which managers share as processes would.
+pub(crate) struct Backends {
+    pub(crate) kms: Arc<TestKms>,
+    pub(crate) store: MemoryKeyStore,
+}
+
+impl Backends {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let store = MemoryKeyStore::new(Arc::new(SystemClock))?;
+        Ok(Self { kms: Arc::new(TestKms::new("bench")), store })
+    }
+
+    pub(crate) fn builder(&self) -> ManagerBuilder {
+        let store = Arc::new(self.store.clone());
+        Manager::builder(Profile::Development, self.kms.clone(), store)
+    }
+
+    /// The same, with a store that counts.
+    pub(crate) fn counted(&self) -> (ManagerBuilder, Arc<FaultyStore>) {
+        let store = Arc::new(FaultyStore::new(Arc::new(self.store.clone())));
+        let builder = Manager::builder(Profile::Development, self.kms.clone(), store.clone());
+        (builder, store)
+    }
+
+    /// The same KMS and store, some way off.
+    pub(crate) fn remote(&self, kms: Duration, store: Duration) -> Remote {
+        Remote {
+            kms: Arc::new(Layered::new(Distance::new(kms), self.kms.clone())),
+            store: Arc::new(RemoteStore::new(self.store.clone(), store)),
+        }
+    }
+}
+
+/// What [`Backends::remote`] makes.
+pub(crate) struct Remote {
+    pub(crate) kms: Arc<Layered<Distance>>,
+    pub(crate) store: Arc<RemoteStore>,
+}
+
+impl Remote {
+    pub(crate) fn builder(&self) -> ManagerBuilder {
+        Manager::builder(Profile::Development, self.kms.clone(), self.store.clone())
+    }
+}
+
+/// The scope `number` of `manager`.
+pub(crate) fn scope(manager: &Manager, number: usize) -> anyhow::Result<Scope> {
+    Ok(manager.scope(&format!("t-{number:07}"), "customers")?)
 }
 
 /// A warm scope of a manager in memory. The manager lives as long as the scope.
 pub(crate) async fn warm_scope(options: KeyOptions) -> anyhow::Result<Scope> {
-    let store = Arc::new(MemoryKeyStore::new(Arc::new(SystemClock))?);
-    let kek = Arc::new(TestKms::new("bench"));
-    let builder = Manager::builder(Profile::Development, kek, store).key_options(options);
-    let scope = builder.start().await?.scope("t-9f2c", "customers")?;
+    let scope = scope(&Backends::new()?.builder().key_options(options).start().await?, 1)?;
     scope.prepare().await?;
     Ok(scope)
+}
+
+/// One scope as so many processes have it that are in the midst of sealing.
+pub(crate) async fn warm_scopes(
+    processes: usize,
+    options: KeyOptions,
+) -> anyhow::Result<Vec<Scope>> {
+    let backends = Backends::new()?;
+    let mut scopes = Vec::with_capacity(processes);
+    for _ in 0..processes {
+        let scope = scope(&backends.builder().key_options(options).start().await?, 1)?;
+        scope.seal(&[], &RecordContext::empty()).await?;
+        scopes.push(scope);
+    }
+    Ok(scopes)
 }

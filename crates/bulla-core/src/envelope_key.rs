@@ -209,6 +209,7 @@ impl EnvelopeKey {
     ///
     /// # Errors
     /// [`SealError`]; nothing is released then.
+    #[inline]
     pub fn seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, SealError> {
         self.seal_as(Codec::RAW, plaintext, context)
     }
@@ -245,6 +246,7 @@ impl EnvelopeKey {
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
+    #[inline]
     pub fn seal_as(
         &self,
         codec: Codec,
@@ -313,6 +315,7 @@ impl EnvelopeKey {
     ///
     /// # Errors
     /// [`OpenError`]; no plaintext is released then.
+    #[inline]
     pub fn open(&self, envelope: &[u8], context: &RecordContext) -> Result<Vec<u8>, OpenError> {
         self.open_as(Codec::RAW, envelope, context)
     }
@@ -321,6 +324,7 @@ impl EnvelopeKey {
     ///
     /// # Errors
     /// As [`open`](Self::open); [`OpenError::WrongCodec`] if it was sealed as another.
+    #[inline]
     pub fn open_as(
         &self,
         codec: Codec,

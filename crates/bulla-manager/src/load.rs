@@ -41,7 +41,7 @@ impl<'a> Dek<'a> {
 
 /// Keys that were proven to be those of a DEK.
 pub(crate) struct Proven {
-    pub(crate) keys: EnvelopeKey,
+    pub(crate) keys: Arc<EnvelopeKey>,
     pub(crate) kek: Arc<KekHandle>,
     /// The version of the KEK that had wrapped them, by its own word if it has one.
     pub(crate) wrapped_by: KekVersion,
@@ -259,7 +259,9 @@ impl Inner {
         let kek = kek.ok_or_else(|| Error::UnknownKek { key_id, kek: wrapped.kek.clone() })?;
         let (began, closures) = (self.now(), kek.closures());
         let unwrapped = kek.unwrap(wrapped, &scope.kms_context(dek.version)).await?;
+        // Behind a pointer at once: it is large, and futures keep room for what they move.
         let keys = EnvelopeKey::derive(&unwrapped.data_key, dek.version, scope, self.key_options)?;
+        let keys = Arc::new(keys);
         if keys.key_id() != key_id {
             let kek = kek.id().clone();
             tracing::error!(%key_id, %kek, "a wrap does not hold the data key that it should");

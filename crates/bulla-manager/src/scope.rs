@@ -59,7 +59,10 @@ impl Scope {
     /// [`Error::Seal`] for what is wrong with the call; anything else for what is
     /// wrong with the keys.
     pub async fn seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, Error> {
-        self.seal_as(Codec::RAW, plaintext, context).await
+        match self.seal_now(plaintext.len(), |keys| keys.seal(plaintext, context)) {
+            Some(sealed) => sealed,
+            None => self.seal_as(Codec::RAW, plaintext, context).await,
+        }
     }
 
     /// Seals `plaintext` into the start of `out` and returns the length of the
@@ -122,8 +125,11 @@ impl Scope {
         context: &RecordContext,
         out: &mut [u8],
     ) -> Result<(usize, Freshness), Error> {
-        self.open_one_shot(envelope, Codec::RAW, |keys| keys.open_into(envelope, context, out))
-            .await
+        let mut open = |keys: &EnvelopeKey| keys.open_into(envelope, context, out);
+        match self.open_claimed(envelope, &mut open) {
+            Some(opened) => opened,
+            None => self.open_by(self.named(envelope, Codec::RAW)?, open).await,
+        }
     }
 
     /// Opens many records, each with a result of its own, in their order. Keys that
@@ -206,9 +212,13 @@ impl Scope {
     /// # Errors
     /// [`Error::NotWarm`] if the key is not at hand; otherwise as `seal`.
     pub fn try_seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, Error> {
-        EnvelopeKey::sealed_len(plaintext.len())?;
-        self.seal_now(plaintext.len(), |keys| keys.seal(plaintext, context))
-            .unwrap_or_else(|| Err(self.not_warm()))
+        match self.seal_now(plaintext.len(), |keys| keys.seal(plaintext, context)) {
+            Some(sealed) => sealed,
+            None => {
+                let refusal = self.inner.seal_refusal(self.inner.now());
+                Err(refusal.unwrap_or_else(|| self.not_warm()))
+            }
+        }
     }
 
     /// [`open`](Self::open) without waiting.
@@ -216,14 +226,14 @@ impl Scope {
     /// # Errors
     /// [`Error::NotWarm`] if the key is not at hand; otherwise as `open`.
     pub fn try_open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
-        let opened = Named::claimed_by(envelope)
-            .and_then(|named| self.open_now(named, |keys| keys.open(envelope, context)));
-        let Some(opened) = opened else {
-            self.named(envelope, Codec::RAW)?;
-            return Err(self.not_warm());
-        };
-        let (plaintext, freshness) = opened?;
-        Ok(Opened::new(plaintext, freshness))
+        match self.open_claimed(envelope, |keys| keys.open(envelope, context)) {
+            Some(Ok((plaintext, freshness))) => Ok(Opened::new(plaintext, freshness)),
+            Some(Err(error)) => Err(error),
+            None => {
+                self.named(envelope, Codec::RAW)?;
+                Err(self.not_warm())
+            }
+        }
     }
 
     /// Makes a new DEK version, or adopts the one that another process is making.
@@ -282,26 +292,24 @@ impl Scope {
         envelope: &[u8],
         context: &RecordContext,
     ) -> Result<Opened, Error> {
-        let (plaintext, freshness) = self
-            .open_one_shot(envelope, codec, |keys| keys.open_as(codec, envelope, context))
-            .await?;
+        let mut open = |keys: &EnvelopeKey| keys.open_as(codec, envelope, context);
+        let (plaintext, freshness) = match self.open_claimed(envelope, &mut open) {
+            Some(Ok(opened)) => opened,
+            Some(Err(error)) => return Err(error),
+            None => self.open_by(self.named(envelope, codec)?, open).await?,
+        };
         Ok(Opened::new(plaintext, freshness))
     }
 
-    /// Opens a one-shot `envelope` of `codec`. Who has the key at hand takes the header's
-    /// word for its name: the key then compares all of the header with its own.
-    async fn open_one_shot<T>(
+    /// Opens with the key at hand that the header claims, whose word is taken for it: the
+    /// key then compares all of the header with its own. `None` if there is none.
+    #[inline(always)]
+    fn open_claimed<T>(
         &self,
         envelope: &[u8],
-        codec: Codec,
-        mut open: impl FnMut(&EnvelopeKey) -> Result<T, OpenError>,
-    ) -> Result<(T, Freshness), Error> {
-        if let Some(claimed) = Named::claimed_by(envelope)
-            && let Some(opened) = self.open_now(claimed, &mut open)
-        {
-            return opened;
-        }
-        self.open_by(self.named(envelope, codec)?, open).await
+        open: impl FnOnce(&EnvelopeKey) -> Result<T, OpenError>,
+    ) -> Option<Result<(T, Freshness), Error>> {
+        self.open_now(Named::claimed_by(envelope)?, open)
     }
 
     pub(crate) async fn seal_by<T>(
@@ -309,19 +317,20 @@ impl Scope {
         len: usize,
         mut seal: impl FnMut(&EnvelopeKey) -> Result<T, SealError>,
     ) -> Result<T, Error> {
-        EnvelopeKey::sealed_len(len)?;
-        match self.seal_now(len, &mut seal) {
-            // After a suspend, the lease may have ended before anybody could renew it.
-            None | Some(Err(Error::SealLeaseEnded)) => {}
-            Some(sealed) => return sealed,
+        if let Some(sealed) = self.seal_now(len, &mut seal) {
+            return sealed;
         }
         self.inner
             .in_time(async {
+                // After a suspend, the lease may have ended before anybody could renew it.
                 if matches!(self.inner.seal_refusal(self.inner.now()), Some(Error::SealLeaseEnded))
                 {
                     let _ = self.inner.look_at_feed().await;
                 }
                 loop {
+                    if let Some(refusal) = self.inner.seal_refusal(self.inner.now()) {
+                        return Err(refusal);
+                    }
                     self.load_active().await?;
                     // The key may have been used up by others meanwhile.
                     if let Some(sealed) = self.seal_now(len, &mut seal) {
@@ -346,18 +355,24 @@ impl Scope {
         self.seal_counted_now(records, len, |keys| keys.seal_many(batch.iter().copied()))
     }
 
-    /// Seals with the key at hand; `None` if there is none that may seal.
-    #[inline]
+    /// Seals a record of `len` bytes with the key at hand; `None` if there is none that may
+    /// seal.
+    // These are inlined, and errors converted elsewhere: a result that is moved from frame to
+    // frame costs more than the checks here.
+    #[inline(always)]
     fn seal_now<T>(
         &self,
         len: usize,
         seal: impl FnOnce(&EnvelopeKey) -> Result<T, SealError>,
     ) -> Option<Result<T, Error>> {
+        if let Err(error) = EnvelopeKey::sealed_len(len) {
+            return Some(Err(not_sealed(error)));
+        }
         self.seal_counted_now(1, len, seal)
     }
 
     /// Seals `records` of `len` bytes in all with the key at hand.
-    #[inline]
+    #[inline(always)]
     fn seal_counted_now<T>(
         &self,
         records: u64,
@@ -367,7 +382,7 @@ impl Scope {
         let inner = &*self.inner;
         let now = inner.now();
         if now.as_nanos() >= inner.seals_until.load(Ordering::Relaxed) {
-            return inner.seal_refusal(now).map(Err);
+            return None;
         }
         let current = self.state.current();
         let Warm { slot, keys } = &**current.as_ref()?;
@@ -383,7 +398,10 @@ impl Scope {
         if slot.wants_attention(now) {
             self.inner.attend(slot, now);
         }
-        Some(sealed.map_err(Error::from))
+        Some(match sealed {
+            Ok(sealed) => Ok(sealed),
+            Err(error) => Err(not_sealed(error)),
+        })
     }
 
     pub(crate) async fn open_by<T>(
@@ -409,7 +427,7 @@ impl Scope {
     }
 
     /// Opens with the key at hand; `None` if there is none.
-    #[inline]
+    #[inline(always)]
     fn open_now<T>(
         &self,
         named: Named,
@@ -417,12 +435,15 @@ impl Scope {
     ) -> Option<Result<(T, Freshness), Error>> {
         let now = self.inner.now();
         let find = |warm: &&Warm| warm.slot.key_id == named.key_id;
-        let mut recent = self.state.recent();
-        if !recent.iter().any(|warm| find(&warm)) {
-            self.state.remember(&self.slot(&named.key_id)?);
-            recent = self.state.recent();
-        }
-        let Warm { slot, keys } = recent.iter().find(find)?;
+        let (recent, cached);
+        recent = self.state.recent();
+        let Warm { slot, keys } = match recent.iter().find(find) {
+            Some(warm) => warm,
+            None => {
+                cached = self.cached(&named.key_id)?;
+                &cached
+            }
+        };
         if !self.inner.is_valid(&slot.kek, now) {
             return None;
         }
@@ -434,7 +455,10 @@ impl Scope {
             stale_suite: named.suite != self.inner.key_options.suite,
             ..slot.freshness()
         };
-        Some(opened.map(|opened| (opened, freshness)).map_err(Error::from))
+        Some(match opened {
+            Ok(opened) => Ok((opened, freshness)),
+            Err(error) => Err(not_opened(error)),
+        })
     }
 
     /// Loads the keys of `envelopes` that are not at hand; returns those that failed.
@@ -522,9 +546,29 @@ impl Scope {
         self.inner.cache.slot(key_id).filter(|slot| slot.scope.id == self.state.id)
     }
 
+    /// What the cache has under `key_id`, for a DEK that the scope did not see lately.
+    #[inline(never)]
+    fn cached(&self, key_id: &KeyId) -> Option<Warm> {
+        let slot = self.slot(key_id)?;
+        self.state.remember_at_times(&slot);
+        Warm::of(&slot)
+    }
+
     fn serves(&self, slot: &Slot, now: Instant) -> bool {
         slot.has_keys() && self.inner.is_valid(&slot.kek, now)
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_sealed(error: SealError) -> Error {
+    error.into()
+}
+
+#[cold]
+#[inline(never)]
+fn not_opened(error: OpenError) -> Error {
+    error.into()
 }
 
 /// The key that an envelope names, and the suite that it is in.

@@ -1,7 +1,7 @@
 //! Slots: the one owner of a cached DEK's secrets.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(crate) struct ScopeState {
     current: ArcSwapOption<Warm>,
     /// Slots seen last, newest first: found by comparing, without hashing.
     recent: ArcSwap<Vec<Warm>>,
+    /// Looks for slots that were not among the recent ones.
+    missed: AtomicU32,
     changing: Mutex<()>,
 }
 
@@ -37,7 +39,7 @@ pub(crate) struct Warm {
 
 impl Warm {
     /// `None` if the slot is wiped.
-    fn of(slot: &Arc<Slot>) -> Option<Self> {
+    pub(crate) fn of(slot: &Arc<Slot>) -> Option<Self> {
         Some(Self { slot: Arc::clone(slot), keys: slot.keys()? })
     }
 }
@@ -53,6 +55,7 @@ impl ScopeState {
             making: tokio::sync::Mutex::default(),
             current: ArcSwapOption::empty(),
             recent,
+            missed: AtomicU32::new(0),
             changing: Mutex::default(),
         }
     }
@@ -70,6 +73,15 @@ impl ScopeState {
     /// The right to change `current` and `recent`.
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`remember`](Self::remember), while there is room and every 16th time after that:
+    /// who opens under more DEKs in turn than there are places would do nothing else.
+    pub(crate) fn remember_at_times(&self, slot: &Arc<Slot>) {
+        let missed = self.missed.fetch_add(1, Ordering::Relaxed);
+        if missed.is_multiple_of(RECENT_MAX as u32) || self.recent.load().len() < RECENT_MAX {
+            self.remember(slot);
+        }
     }
 
     /// Puts `slot` in front of the recent ones, unless it is wiped.
@@ -176,7 +188,7 @@ impl Slot {
             version: new.record.version,
             kek,
             budget: new.budget,
-            keys: ArcSwapOption::from_pointee(keys),
+            keys: ArcSwapOption::new(Some(keys)),
             state: AtomicU8::new(0),
             grace: AtomicBool::new(false),
             refreshing: AtomicBool::new(false),

@@ -49,6 +49,61 @@ async fn what_is_sealed_opens_whatever_its_length() {
     assert_eq!(world.kms.data_calls(), 2, "streams share the DEK of their scope");
 }
 
+/// Whole chunks are sealed from and opened to the caller's buffers, parts through those of
+/// the stream; in any order, and however slowly the other side takes and gives.
+#[tokio::test]
+async fn whole_chunks_and_parts_go_together() {
+    let world = World::new();
+    let manager = world.manager().await;
+    let scope = scope(&manager);
+    let expected = plaintext(40 * CHUNK);
+    for pipe in [100, CHUNK, 10 * CHUNK] {
+        let (inner, mut other) = tokio::io::duplex(pipe);
+        let sealing = async {
+            let mut stream = scope.seal_stream(inner, &record("1"), options()).await.unwrap();
+            let mut rest = &expected[..];
+            for part in
+                [CHUNK, 1, CHUNK, CHUNK - 1, 3 * CHUNK, 0, 5, CHUNK, CHUNK - 5].iter().cycle()
+            {
+                let (now, later) = rest.split_at((*part).min(rest.len()));
+                stream.write_all(now).await.unwrap();
+                if now.len() == CHUNK {
+                    stream.flush().await.unwrap();
+                }
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            stream.shutdown().await.unwrap();
+        };
+        let mut envelope = Vec::new();
+        let ((), read) = tokio::join!(sealing, other.read_to_end(&mut envelope));
+        read.unwrap();
+        assert_eq!(envelope.len(), 100 + 40 * CHUNK + 16 * 41);
+
+        let (inner, mut other) = tokio::io::duplex(pipe);
+        let giving = async {
+            other.write_all(&envelope).await.unwrap();
+            other.shutdown().await.unwrap();
+        };
+        let opening = async {
+            let mut stream = scope.open_stream(inner, &record("1"), Codec::RAW).await.unwrap();
+            let mut opened = Vec::new();
+            for part in [CHUNK, 1, 2 * CHUNK, CHUNK - 1, 7].iter().cycle() {
+                let mut buf = vec![0; *part];
+                match stream.read(&mut buf).await.unwrap() {
+                    0 => break,
+                    len => opened.extend_from_slice(&buf[..len]),
+                }
+            }
+            opened
+        };
+        let ((), opened) = tokio::join!(giving, opening);
+        assert!(opened == expected, "through a pipe of {pipe} bytes");
+    }
+}
+
 #[tokio::test]
 async fn the_end_stays_the_end() {
     let world = World::new();

@@ -63,13 +63,33 @@ impl<R: AsyncRead + Unpin> OpenStream<R> {
         Poll::Ready(Ok(()))
     }
 
-    /// Opens the next chunk.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Has the next block at hand, once it is allowed: it has to be opened then. Returns its
+    /// length.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.opener.check_open()?;
         ready!(self.poll_fill(cx))?;
         ready!(self.lease.poll_allows(cx, self.filled))?;
         self.complete = false;
-        let block = &self.block[..std::mem::take(&mut self.filled)];
+        Poll::Ready(Ok(std::mem::take(&mut self.filled)))
+    }
+
+    /// Opens the next chunk where the caller wants it, who has room for a whole one.
+    fn poll_open_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let len = ready!(self.poll_next(cx))?;
+        let out = buf.initialize_unfilled_to(self.opener.chunk_len());
+        let opened = self.opener.open_next(&self.block[..len], out)?;
+        buf.advance(opened);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Opens the next chunk.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let len = ready!(self.poll_next(cx))?;
+        let block = &self.block[..len];
         self.plaintext.resize(self.opener.chunk_len(), 0);
         let opened = self.opener.open_next(block, &mut self.plaintext);
         self.plaintext.truncate(opened.as_ref().copied().unwrap_or(0));
@@ -99,7 +119,15 @@ impl<R: AsyncRead + Unpin> AsyncRead for OpenStream<R> {
                 this.given = 0;
                 break;
             }
-            ready!(this.poll_open(cx))?;
+            if buf.remaining() >= this.opener.chunk_len() {
+                let before = buf.filled().len();
+                ready!(this.poll_open_into(cx, buf))?;
+                if buf.filled().len() > before {
+                    break;
+                }
+            } else {
+                ready!(this.poll_open(cx))?;
+            }
         }
         Poll::Ready(Ok(()))
     }

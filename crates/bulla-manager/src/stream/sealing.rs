@@ -66,13 +66,20 @@ impl<W: AsyncWrite + Unpin> SealStream<W> {
         Poll::Ready(Ok(()))
     }
 
-    /// Seals the plaintext at hand as the next chunk, once the last one is out.
-    fn poll_seal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Makes room for a sealed chunk of `len` bytes, once the last one is out and the next
+    /// one is allowed: it has to be sealed then.
+    fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<io::Result<()>> {
         ready!(self.poll_block(cx))?;
-        ready!(self.lease.poll_allows(cx, self.plaintext.len()))?;
-        self.block.resize(self.plaintext.len() + ChunkOpener::TAG_LEN, 0);
-        self.sealer.seal_next(&self.plaintext, &mut self.block)?;
+        ready!(self.lease.poll_allows(cx, len))?;
+        self.block.resize(len + ChunkOpener::TAG_LEN, 0);
         self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Seals the plaintext at hand as the next chunk.
+    fn poll_seal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_room(cx, self.plaintext.len()))?;
+        self.sealer.seal_next(&self.plaintext, &mut self.block)?;
         self.plaintext.clear();
         Poll::Ready(Ok(()))
     }
@@ -89,6 +96,14 @@ impl<W: AsyncWrite + Unpin> SealStream<W> {
     fn poll_take(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_full(cx))?;
         let chunk_len = self.sealer.chunk_len();
+        // A full chunk that the caller brings is sealed from where it is.
+        if self.plaintext.is_empty()
+            && let Some((chunk, _)) = buf.split_at_checked(chunk_len)
+        {
+            ready!(self.poll_room(cx, chunk_len))?;
+            self.sealer.seal_next(chunk, &mut self.block)?;
+            return Poll::Ready(Ok(chunk_len));
+        }
         let (taken, _) = buf.split_at(buf.len().min(chunk_len - self.plaintext.len()));
         self.plaintext.extend_from_slice(taken);
         Poll::Ready(Ok(taken.len()))
