@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
+use once_cell::race::OnceBox;
 use try_lock::{Locked, TryLock};
 
 use crate::Suite;
@@ -63,7 +64,7 @@ pub(crate) struct DerivedKeys {
     /// Whether anything was sealed yet: the first seal keeps no epoch, as many
     /// keys seal one record only.
     sealed_before: AtomicBool,
-    lanes: [Lane; LANES],
+    lanes: [OnceBox<Lane>; LANES],
     /// Found by the prefix; a collision replaces.
     openers: [ArcSwapOption<DerivedKey>; OPENERS],
 }
@@ -75,11 +76,9 @@ pub(crate) struct DerivedKey {
 }
 
 /// What one thread at a time seals and opens with: taken by one atomic exchange, given
-/// back by a store, never waited for. Who finds it taken goes elsewhere. In a cache line of
-/// its own, so that threads in different lanes do not slow each other down.
-#[repr(align(64))]
-#[derive(Default)]
-struct Lane(TryLock<Keys>);
+/// back by a store, never waited for. Who finds it taken goes elsewhere. In a box of its own,
+/// made by the first thread that wants it: most keys are used by one.
+type Lane = TryLock<Keys>;
 
 #[derive(Default)]
 struct Keys {
@@ -208,7 +207,7 @@ impl DerivedKeys {
         if self.generation.load(Ordering::Relaxed) != generation {
             self.forget_copies(generation);
         }
-        if let Some(keys) = self.lanes[lane_of_thread()].0.try_lock() {
+        if let Some(keys) = self.lane(lane_of_thread()).try_lock() {
             let own = keys.epoch.as_ref().map(|epoch| &epoch.derived);
             if let Some(kept) = own.filter(|own| own.prefix == *prefix) {
                 return open(&kept.aead);
@@ -237,7 +236,7 @@ impl DerivedKeys {
         if kept.is_none() {
             place.store(Some(Arc::clone(&derived)));
         }
-        if let Some(mut keys) = self.lanes[lane_of_thread()].0.try_lock() {
+        if let Some(mut keys) = self.lane(lane_of_thread()).try_lock() {
             keys.opener = Some(derived);
         }
         Ok(opened)
@@ -254,7 +253,14 @@ impl DerivedKeys {
     #[inline]
     fn free_lane(&self) -> Option<Locked<'_, Keys>> {
         let own = lane_of_thread();
-        (own..own + LANES).find_map(|lane| self.lanes[lane % LANES].0.try_lock())
+        (own..own + LANES).find_map(|lane| self.lane(lane % LANES).try_lock())
+    }
+
+    /// Threads that meet here for the first time each make a box, and one is kept: none
+    /// waits for another, who might not be there any more after a fork.
+    #[inline]
+    fn lane(&self, lane: usize) -> &Lane {
+        self.lanes[lane].get_or_init(Box::default)
     }
 
     /// Puts a new epoch in the place of the lane's, with its first record reserved.
@@ -286,7 +292,8 @@ impl DerivedKeys {
         if self.generation.swap(generation, Ordering::Relaxed) != generation {
             // A lane that is taken is the caller's, who has emptied it, or that of a seal
             // which began before; its epoch is replaced when it is used next.
-            for mut keys in self.lanes.iter().filter_map(|lane| lane.0.try_lock()) {
+            let lanes = self.lanes.iter().filter_map(OnceBox::get);
+            for mut keys in lanes.filter_map(TryLock::try_lock) {
                 *keys = Keys::default();
             }
             self.openers.iter().for_each(|opener| opener.store(None));
