@@ -215,7 +215,8 @@ impl EnvelopeKey {
     }
 
     /// Seals many records into new `Vec`s, in their order, all or none. What a seal does
-    /// besides encrypting is done once for all of them: take it for bulk work.
+    /// besides encrypting is done once for all of them: take it for bulk work. The stack is
+    /// wiped at the end, so what `items` does in between runs above what was left there.
     ///
     /// # Errors
     /// [`SealError`], the first; nothing is released then.

@@ -91,18 +91,17 @@ struct Keys {
 pub(crate) struct Batch<'a> {
     derived: &'a DerivedKeys,
     keys: Locked<'a, Keys>,
-    generation: u64,
 }
 
 impl Batch<'_> {
-    /// As [`DerivedKeys::with_sealer`].
+    /// As [`DerivedKeys::with_sealer`]: between two records the process may have been copied.
     #[inline]
     pub(crate) fn with_sealer<T, E: From<KeyError>>(
         &mut self,
         blocks: u64,
         seal: impl FnOnce(&DerivedKey, &[u8; NONCE_LEN]) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.derived.seal_in_lane(&mut self.keys, self.generation, blocks, seal)
+        self.derived.seal_in_lane(&mut self.keys, bulla_sys::generation(), blocks, seal)
     }
 }
 
@@ -153,10 +152,9 @@ impl DerivedKeys {
 
     /// A lane for many records, unless all are taken.
     pub(crate) fn batch(&self) -> Option<Batch<'_>> {
-        let generation = bulla_sys::generation();
         let keys = self.free_lane()?;
         self.sealed_before.store(true, Ordering::Relaxed);
-        Some(Batch { derived: self, keys, generation })
+        Some(Batch { derived: self, keys })
     }
 
     #[inline]

@@ -58,6 +58,26 @@ fn an_epoch_is_not_continued() {
     }
 }
 
+/// Between two records of a batch, the process may be forked or restored as well.
+#[test]
+fn a_batch_does_not_continue_its_epoch() {
+    let _alone = alone();
+    for mode in [NonceMode::Epoch, NonceMode::Fresh] {
+        let key = key_with(KeyOptions::default().with_nonces(mode));
+        let record = record();
+        let items = (0..6).map(|item| {
+            if item == 2 || item == 4 {
+                notify_restored();
+            }
+            (&b"payload"[..], &record)
+        });
+        let sealed = key.seal_many(items).unwrap();
+        let prefixes: Vec<_> = sealed.iter().map(|envelope| &envelope[44..56]).collect();
+        let same: Vec<_> = prefixes.windows(2).map(|pair| pair[0] == pair[1]).collect();
+        assert_eq!(same, [true, false, true, false, true], "{mode:?}");
+    }
+}
+
 #[test]
 fn the_epochs_of_all_threads_end() {
     let _alone = alone();

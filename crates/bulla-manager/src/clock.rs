@@ -43,16 +43,20 @@ mod system {
         let looked = LOOKED_AT.load(Ordering::Acquire);
         if looked == 0 || coarse.saturating_sub(looked) >= SystemClock::LOOK_EVERY.as_nanos() as u64
         {
-            look(coarse);
+            look();
         }
         coarse + AHEAD.load(Ordering::Relaxed)
     }
 
     #[cold]
     #[inline(never)]
-    fn look(coarse: u64) {
+    fn look() {
+        // In this order: a thread that is stopped in between sees too little, which the next
+        // look makes good. Too much would stay, and hide as much of a suspend.
+        let precise = nanos(ClockId::Boottime);
+        let coarse = nanos(ClockId::MonotonicCoarse);
         // Never less than before, so that `now` does not go back.
-        AHEAD.fetch_max(nanos(ClockId::Boottime).saturating_sub(coarse), Ordering::Relaxed);
+        AHEAD.fetch_max(precise.saturating_sub(coarse), Ordering::Relaxed);
         LOOKED_AT.store(coarse, Ordering::Release);
     }
 

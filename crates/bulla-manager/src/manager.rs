@@ -204,6 +204,8 @@ impl ManagerBuilder {
     /// Suites, AEAD library and nonce mode other than the default ones.
     pub fn key_options(mut self, options: KeyOptions) -> Self {
         self.key_options = options;
+        // What a key seals it opens, and so do those who have to load it first.
+        self.key_options.accepted = options.accepted.and(options.suite);
         self
     }
 

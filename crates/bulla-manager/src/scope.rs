@@ -344,6 +344,10 @@ impl Scope {
     /// Seals all of `batch` with the key at hand; `None` if there is none that may.
     fn seal_batch_now(&self, batch: &[Item<'_>]) -> Option<Result<Vec<Vec<u8>>, Error>> {
         let lens = batch.iter().map(|(plaintext, _)| plaintext.len());
+        // One that is too long takes nothing from the budget, and is refused by itself.
+        if lens.clone().any(|len| EnvelopeKey::sealed_len(len).is_err()) {
+            return None;
+        }
         let len = lens.fold(0, usize::saturating_add);
         let records = batch.len() as u64;
         // Records that are refused count all the same, so ask first.

@@ -262,6 +262,9 @@ async fn without_the_store_warm_keys_open_until_the_deadline_and_seal_until_the_
     world.store.set_down(false);
     world.pass(policy.feed_interval).await;
     assert!(scope.seal(b"x", &record("1")).await.is_ok(), "the lease is renewed");
+    world.pass(policy.seal_lease + secs(1)).await;
+    let (plaintext, context) = (&b"x"[..], record("1"));
+    assert!(scope.seal_many(&[(plaintext, &context); 3]).await.is_ok(), "so it is for many");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 mod common;
 
-use bulla_core::{Header, OpenError, RecordContext};
+use bulla_core::{Header, KeyOptions, OpenError, RecordContext, Suite};
 use bulla_manager::{Error, Policy, Profile};
 use bulla_testkit::TestKms;
 use common::{World, record, scope};
@@ -145,6 +145,40 @@ async fn a_batch_larger_than_a_budget_goes_on_under_the_next_dek() {
     }
     assert_eq!(sealed.len(), 100);
     assert!(per_dek.values().all(|sealed| *sealed <= 30), "{per_dek:?}");
+}
+
+/// What is refused for its length takes nothing from the budget.
+#[tokio::test]
+async fn a_batch_with_too_long_a_record_uses_nothing_up() {
+    let world = World::new();
+    let mut policy = Policy::default();
+    policy.dek_bytes_max = 1 << 32;
+    let scope = scope(&world.manager_with(policy).await);
+    let first = scope.prepare().await.unwrap();
+    let (too_long, context) = (vec![0; (1 << 30) + 1], record("1"));
+    for _ in 0..6 {
+        let sealed = scope.seal_many(&[(&too_long, &context)]).await;
+        assert!(matches!(sealed, Err(Error::Seal(_))));
+    }
+    assert_eq!(scope.seal_many(&[(b"payload", &context)]).await.unwrap().len(), 1);
+    assert_eq!(scope.prepare().await.unwrap(), first);
+}
+
+/// A suite that is only named for sealing is opened as well: with the key at hand and by
+/// those who have to load it.
+#[tokio::test]
+async fn what_a_manager_seals_every_manager_like_it_opens() {
+    let world = World::new();
+    let mut options = KeyOptions::default();
+    options.suite = Suite::Xaes256GcmSiv;
+    let start = async || scope(&world.builder().key_options(options).start().await.unwrap());
+    let (warm, context) = (start().await, record("1"));
+    let sealed = warm.seal(b"payload", &context).await.unwrap();
+    for scope in [warm, start().await] {
+        let many = scope.open_many(&[(&sealed, &context)]).await.remove(0);
+        assert_eq!(many.unwrap().plaintext, b"payload");
+        assert_eq!(scope.open(&sealed, &context).await.unwrap().plaintext, b"payload");
+    }
 }
 
 #[tokio::test]

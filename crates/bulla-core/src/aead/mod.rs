@@ -154,7 +154,13 @@ pub(crate) fn wiping_after<T>(work: impl FnOnce() -> T) -> T {
     fn in_a_frame_of_its_own<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
-    let done = in_a_frame_of_its_own(work);
-    bulla_sys::brush_stack(if cfg!(debug_assertions) { 128 } else { 32 } * 1024);
-    done
+    // Also when `work` panics.
+    struct Wiping;
+    impl Drop for Wiping {
+        fn drop(&mut self) {
+            bulla_sys::brush_stack(if cfg!(debug_assertions) { 128 } else { 32 } * 1024);
+        }
+    }
+    let _wiping = Wiping;
+    in_a_frame_of_its_own(work)
 }

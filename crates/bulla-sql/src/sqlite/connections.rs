@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bulla_backend::{StoreError, StoreErrorKind};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
@@ -29,7 +29,12 @@ pub(super) struct Connections {
     ended: watch::Receiver<()>,
     /// How long a call waits in line.
     wait_max: Duration,
+    /// The process that has the threads. A child of it does not.
+    process: u32,
 }
+
+/// Calls in line at most: behind a disk that hangs, memory stays bounded.
+const LINE_MAX: usize = 16_384;
 
 impl Connections {
     /// A thread for each of `opened`: with that connection, or with one that `connect`
@@ -39,7 +44,7 @@ impl Connections {
         wait_max: Duration,
         connect: impl Fn() -> Result<Connection, StoreError> + Clone + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (sender, jobs) = unbounded();
+        let (sender, jobs) = bounded(LINE_MAX);
         let (alive, ended) = watch::channel(());
         for connection in opened {
             let (jobs, alive, connect) = (jobs.clone(), alive.clone(), connect.clone());
@@ -48,7 +53,8 @@ impl Connections {
                 drop(alive);
             })?;
         }
-        Ok(Self { jobs: Mutex::new(Some(sender)), ended, wait_max })
+        let process = std::process::id();
+        Ok(Self { jobs: Mutex::new(Some(sender)), ended, wait_max, process })
     }
 
     /// Does `work` on the first connection that is free.
@@ -59,6 +65,9 @@ impl Connections {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        if self.process != std::process::id() {
+            return Err(unavailable("the process was forked; open the store again in the child"));
+        }
         let (reply, answer) = oneshot::channel();
         let (queued, wait_max) = (Instant::now(), self.wait_max);
         let job: Job = Box::new(move |connection| {
@@ -72,9 +81,13 @@ impl Connections {
             // Whoever asked may have gone away meanwhile.
             let _ = reply.send(result);
         });
-        let sent = self.sender().as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        if !sent {
-            return Err(unavailable("the store has been closed"));
+        let sent = self.sender().as_ref().map(|jobs| jobs.try_send(job));
+        match sent {
+            Some(Ok(())) => {}
+            Some(Err(TrySendError::Full(_))) => {
+                return Err(unavailable("too many calls wait for a connection"));
+            }
+            _ => return Err(unavailable("the store has been closed")),
         }
         answer.await.unwrap_or_else(|_| Err(unavailable("the connection was lost")))
     }

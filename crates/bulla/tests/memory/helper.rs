@@ -229,6 +229,17 @@ impl Helper {
             key.open(&envelope, &record()).unwrap();
             sealed.push(envelope);
         }
+        let (context, plaintext) = (record(), vec![b'x'; 700]);
+        let items = || [(&plaintext[..], &context); 3].into_iter();
+        sealed.extend(key.seal_many(items()).unwrap());
+        // What the caller's iterator does must not keep the stack from being wiped. (Without
+        // a hook, which would overwrite some of it.)
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let ends = items().chain(std::iter::once_with(|| panic!("an iterator of the caller's")));
+        let panicked = std::panic::AssertUnwindSafe(|| key.seal_many(ends).is_ok());
+        assert!(std::panic::catch_unwind(panicked).is_err());
+        std::panic::set_hook(hook);
         let chunks = StreamOptions::default().with_chunk_log2(12);
         let mut stream = Vec::new();
         let mut writer = key.seal_writer(&mut stream, &record(), chunks).unwrap();
