@@ -32,7 +32,7 @@ To measure again, with nothing else running:
 for what in ratios scaling calls growth cold inserts; do
     cargo run --release -p bulla-bench -- $what --json > docs/benchmarks/runs/$what.jsonl
 done
-(cd benches/peers && cargo run --release -- --json) > docs/benchmarks/runs/peers.jsonl
+(cd benches/peers && cargo run --release --features aws-esdk -- --json) > docs/benchmarks/runs/peers.jsonl
 cargo run --release -p bulla-bench -- report docs/benchmarks/runs/*.jsonl
 ```
 

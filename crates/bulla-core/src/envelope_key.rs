@@ -488,9 +488,9 @@ struct Sealed<'a> {
     keys: &'a SuiteKeys,
     header: &'a Prefix,
     /// The half of the nonce that chooses the derived key.
-    prefix: [u8; PREFIX_LEN],
+    prefix: &'a [u8; PREFIX_LEN],
     /// The half that is the nonce under it.
-    tail: [u8; NONCE_LEN],
+    tail: &'a [u8; NONCE_LEN],
     ciphertext: &'a [u8],
     tag: &'a [u8; TAG_LEN],
 }
@@ -500,7 +500,8 @@ impl<'a> Sealed<'a> {
     #[inline]
     fn of(keys: &'a SuiteKeys, codec: Codec, envelope: &'a [u8]) -> Option<Self> {
         let (header, rest) = envelope.split_first_chunk::<{ Header::PREFIX_LEN }>()?;
-        let (nonce, payload) = rest.split_first_chunk()?;
+        let (prefix, rest) = rest.split_first_chunk()?;
+        let (tail, payload) = rest.split_first_chunk()?;
         let (ciphertext, tag) = payload.split_last_chunk()?;
         //= spec 4.3
         //# An opener MUST compute the key id from the DEK it holds, the version in the header and
@@ -511,7 +512,6 @@ impl<'a> Sealed<'a> {
             && header[CODEC_AT] == codec.as_byte()
             && header[CODEC_AT + 1..] == keys.prefix[CODEC_AT + 1..]
             && one_shot::check_payload_len(payload.len()).is_ok();
-        let (prefix, tail) = one_shot::split_nonce(nonce);
         ours.then_some(Self { keys, header, prefix, tail, ciphertext, tag })
     }
 

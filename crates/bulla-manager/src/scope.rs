@@ -292,8 +292,8 @@ impl Scope {
         envelope: &[u8],
         context: &RecordContext,
     ) -> Result<Opened, Error> {
-        let mut open = |keys: &EnvelopeKey| keys.open_as(codec, envelope, context);
-        let (plaintext, freshness) = match self.open_claimed(envelope, &mut open) {
+        let open = |keys: &EnvelopeKey| keys.open_as(codec, envelope, context);
+        let (plaintext, freshness) = match self.open_claimed(envelope, open) {
             Some(Ok(opened)) => opened,
             Some(Err(error)) => return Err(error),
             None => self.open_by(self.named(envelope, codec)?, open).await?,
