@@ -15,6 +15,7 @@
 //! | `memory` | secret bytes, in locked memory or on the heap | |
 //! | `slab` | slots of locked memory, handed out once each | yes |
 //! | `stack` | wiping the stack | volatile writes, registers |
+//! | `wiped` | buffers for plaintext | |
 //! | `fresh` | vectors that are filled without being zeroed first | yes |
 //! | `environment` | whether counting nonces is a good idea here | |
 //! | `testing` | forks that go unnoticed, for tests (feature `testing`) | |
@@ -60,6 +61,7 @@ mod slab;
 mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod wiped;
 mod word;
 
 pub use environment::prefers_fresh_nonces;
@@ -67,3 +69,4 @@ pub use fork::{detects_forks, generation, notify_restored};
 pub use fresh::filled_vec;
 pub use memory::{LockStatus, LockedBytes, lock_status};
 pub use stack::{brush_stack, wipe_stack};
+pub use wiped::WipedVec;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
-use zeroize::{Zeroize, Zeroizing};
+use bulla_sys::WipedVec;
+use zeroize::Zeroize;
 
 use super::layout::invalid_input;
 use super::{ChunkOpener, StreamLayout};
@@ -56,7 +57,7 @@ pub struct RangeReader<S> {
     len: Option<u64>,
     position: u64,
     /// Number and plaintext of the chunk that `read` opened last.
-    kept: Option<(u64, Zeroizing<Vec<u8>>)>,
+    kept: Option<(u64, WipedVec)>,
 }
 
 impl<S: FetchAt> RangeReader<S> {
@@ -73,7 +74,7 @@ impl<S: FetchAt> RangeReader<S> {
         if let Some(len) = self.len {
             return Ok(len);
         }
-        let mut last = Zeroizing::new(vec![0; self.opener.chunk_len()]);
+        let mut last = WipedVec::from(vec![0; self.opener.chunk_len()]);
         self.open_chunk(self.layout.last_chunk(), &mut last)?;
         Ok(*self.len.insert(self.layout.claimed_plaintext_len()))
     }
@@ -108,7 +109,7 @@ impl<S: FetchAt> RangeReader<S> {
 
     fn read_range_into(&mut self, range: &Range<u64>, plaintext: &mut Vec<u8>) -> io::Result<()> {
         let chunks = self.layout.chunks_of(range)?;
-        let mut chunk = Zeroizing::new(vec![0; self.opener.chunk_len()]);
+        let mut chunk = WipedVec::from(vec![0; self.opener.chunk_len()]);
         for index in chunks {
             let len = self.open_chunk(index, &mut chunk)?;
             //= spec 7.3
@@ -154,7 +155,7 @@ impl<S: FetchAt> Read for RangeReader<S> {
         if self.kept.as_ref().is_none_or(|(kept, _)| *kept != index) {
             let mut chunk = match self.kept.take() {
                 Some((_, chunk)) => chunk,
-                None => Zeroizing::new(Vec::new()),
+                None => WipedVec::default(),
             };
             chunk.resize(self.opener.chunk_len(), 0);
             let len = self.open_chunk(index, &mut chunk)?;

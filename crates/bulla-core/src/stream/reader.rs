@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use zeroize::{Zeroize, Zeroizing};
+use bulla_sys::WipedVec;
 
 use super::ChunkOpener;
 
@@ -22,7 +22,7 @@ pub struct OpenReader<R> {
     block: Vec<u8>,
     filled: usize,
     /// Plaintext that was opened and not given out yet, from `given` on.
-    plaintext: Zeroizing<Vec<u8>>,
+    plaintext: WipedVec,
     given: usize,
 }
 
@@ -31,7 +31,7 @@ impl<R: Read> OpenReader<R> {
         Self {
             block: Vec::new(),
             filled: 0,
-            plaintext: Zeroizing::new(Vec::new()),
+            plaintext: WipedVec::default(),
             given: 0,
             opener,
             inner,
@@ -69,7 +69,7 @@ impl<R: Read> Read for OpenReader<R> {
                 return Ok(len);
             }
             if self.opener.is_ended() {
-                self.plaintext.zeroize();
+                self.plaintext.wipe();
                 self.given = 0;
                 return Ok(0);
             }

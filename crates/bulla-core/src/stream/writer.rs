@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use zeroize::Zeroizing;
+use bulla_sys::WipedVec;
 
 use super::ChunkSealer;
 use crate::aead::TAG_LEN;
@@ -40,7 +40,7 @@ pub struct SealWriter<W> {
     sealer: ChunkSealer,
     inner: W,
     /// The plaintext of a chunk that is not full yet.
-    plaintext: Zeroizing<Vec<u8>>,
+    plaintext: WipedVec,
     /// Room for a sealed chunk.
     block: Vec<u8>,
     head_written: bool,
@@ -53,7 +53,7 @@ impl<W: Write> SealWriter<W> {
         Self {
             sealer,
             inner,
-            plaintext: Zeroizing::new(Vec::with_capacity(chunk_len)),
+            plaintext: WipedVec::from(Vec::with_capacity(chunk_len)),
             block: vec![0; chunk_len + TAG_LEN],
             head_written: false,
             failed: false,

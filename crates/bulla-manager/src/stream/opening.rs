@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bulla_core::ChunkOpener;
+use bulla_sys::WipedVec;
 use tokio::io::{AsyncRead, ReadBuf};
-use zeroize::{Zeroize, Zeroizing};
 
 use super::Lease;
 
@@ -27,7 +27,7 @@ pub struct OpenStream<R> {
     /// Whether `block` is as full as it gets.
     complete: bool,
     /// Plaintext that was opened and not given out yet, from `given` on.
-    plaintext: Zeroizing<Vec<u8>>,
+    plaintext: WipedVec,
     given: usize,
 }
 
@@ -40,7 +40,7 @@ impl<R: AsyncRead + Unpin> OpenStream<R> {
             block: Vec::new(),
             filled: 0,
             complete: false,
-            plaintext: Zeroizing::new(Vec::new()),
+            plaintext: WipedVec::default(),
             given: 0,
         }
     }
@@ -115,7 +115,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for OpenStream<R> {
                 break;
             }
             if this.opener.is_ended() {
-                this.plaintext.zeroize();
+                this.plaintext.wipe();
                 this.given = 0;
                 break;
             }

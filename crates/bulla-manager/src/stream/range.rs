@@ -6,7 +6,8 @@ use std::io;
 use std::ops::Range;
 
 use bulla_core::{ChunkOpener, StreamLayout};
-use zeroize::{Zeroize, Zeroizing};
+use bulla_sys::WipedVec;
+use zeroize::Zeroize;
 
 use super::Lease;
 use crate::Error;
@@ -93,10 +94,10 @@ where
     }
 
     /// Fetches and opens one chunk.
-    async fn open_chunk(&mut self, index: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
+    async fn open_chunk(&mut self, index: u64) -> Result<WipedVec, Error> {
         let block = fetched(&mut self.fetch, self.layout.block(index)).await?;
         poll_fn(|cx| self.lease.poll_allows(cx, block.len())).await?;
-        let mut chunk = Zeroizing::new(vec![0; self.opener.chunk_len()]);
+        let mut chunk = WipedVec::from(vec![0; self.opener.chunk_len()]);
         let len = self.opener.open_at(index, &block, &mut chunk)?;
         chunk.truncate(len);
         Ok(chunk)

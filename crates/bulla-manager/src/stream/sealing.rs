@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bulla_core::{ChunkOpener, ChunkSealer, SealError};
+use bulla_sys::WipedVec;
 use tokio::io::AsyncWrite;
-use zeroize::Zeroizing;
 
 use super::Lease;
 
@@ -22,7 +22,7 @@ pub struct SealStream<W> {
     lease: Lease,
     inner: W,
     /// The plaintext of a chunk that is not full yet.
-    plaintext: Zeroizing<Vec<u8>>,
+    plaintext: WipedVec,
     /// Sealed bytes on their way out, from `written` on.
     block: Vec<u8>,
     written: usize,
@@ -34,7 +34,7 @@ impl<W: AsyncWrite + Unpin> SealStream<W> {
         let mut block = Vec::with_capacity(sealer.chunk_len() + ChunkOpener::TAG_LEN);
         block.extend_from_slice(sealer.head());
         Self {
-            plaintext: Zeroizing::new(Vec::with_capacity(sealer.chunk_len())),
+            plaintext: WipedVec::from(Vec::with_capacity(sealer.chunk_len())),
             sealer,
             lease,
             inner,
