@@ -24,6 +24,8 @@ pub(crate) struct Cache {
     scopes: DashMap<ScopeId, Weak<ScopeState>>,
     /// Of every DEK that this process has sealed under and may seal under again.
     budgets: DashMap<KeyId, Arc<Budget>>,
+    /// Of the DEKs that seal no more, which are most of them.
+    shared_budget: Arc<Budget>,
     counters: Arc<Counters>,
 }
 
@@ -45,6 +47,7 @@ impl Cache {
             failures: moka::sync::Cache::new(FAILURES_MAX),
             scopes: DashMap::new(),
             budgets: DashMap::new(),
+            shared_budget: Arc::default(),
             counters: Arc::clone(counters),
         }
     }
@@ -103,6 +106,11 @@ impl Cache {
 
     pub(crate) fn budget(&self, key_id: KeyId) -> Arc<Budget> {
         Arc::clone(&self.budgets.entry(key_id).or_default())
+    }
+
+    /// The budget of a DEK that does not seal, from which nothing is taken.
+    pub(crate) fn shared_budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.shared_budget)
     }
 
     /// The DEK seals no more, ever.

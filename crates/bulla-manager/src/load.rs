@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bulla_backend::{DekQuery, DekRecord, Instant, KekVersion, ScopeId, WrappedKey};
+use bulla_backend::{DekQuery, DekRecord, DekState, Instant, KekVersion, ScopeId, WrappedKey};
 use bulla_core::{DekVersion, EnvelopeKey, KeyId};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -244,7 +244,11 @@ impl Inner {
         Arc::new(Slot::new(NewSlot {
             scope: self.cache.scope_state(&record.scope),
             record,
-            budget: self.cache.budget(record.key_id),
+            budget: match record.state {
+                DekState::Pending | DekState::Active => self.cache.budget(record.key_id),
+                // It never seals again.
+                _ => self.cache.shared_budget(),
+            },
             proven,
             refresh_after: self.policy.refresh_after,
             age_max: self.policy.dek_age_max,
