@@ -133,6 +133,7 @@ fn every_chunk_size_round_trips() {
             key().chunk_sealer(&record("a"), options).unwrap_err(),
             SealError::ChunkSize(chunk_log2)
         );
+        assert_eq!(options.check(), Err(SealError::ChunkSize(chunk_log2)));
     }
 }
 
