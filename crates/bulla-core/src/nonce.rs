@@ -11,7 +11,7 @@ mod epoch;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use once_cell::race::OnceBox;
@@ -308,13 +308,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     Ok(bytes)
 }
 
-/// Threads are dealt to the lanes in turn, once each.
 #[inline]
 fn lane_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % LANES;
-    }
-    // A thread that is being torn down has no locals any more; any lane will do.
-    LANE.try_with(|lane| *lane).unwrap_or(0)
+    bulla_sys::thread_number() % LANES
 }

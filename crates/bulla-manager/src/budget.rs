@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulla_backend::Instant;
+use once_cell::race::OnceBox;
+use try_lock::TryLock;
 
 use crate::Policy;
 use crate::slot::take_if_due;
@@ -11,11 +13,28 @@ use crate::slot::take_if_due;
 /// evicted and loaded again goes on where it was.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
+    /// What was taken, that in the purses included.
     records: AtomicU64,
     bytes: AtomicU64,
+    /// Taken in advance, so that threads do not meet at every record. What is left in them
+    /// at the end is not used.
+    purses: [OnceBox<TryLock<Purse>>; PURSES],
     /// When the successor may be asked for again, in nanoseconds.
     stage_at: AtomicU64,
 }
+
+#[derive(Debug, Default)]
+struct Purse {
+    records: u64,
+    bytes: u64,
+}
+
+/// Threads up to this number have purses to themselves.
+const PURSES: usize = 8;
+/// What goes into a purse at a time, in records and bytes: while so much more is left that
+/// what may stay in purses is next to nothing of it.
+const PURSE: Purse = Purse { records: 1 << 10, bytes: 1 << 24 };
+const LEFT: Purse = Purse { records: 1 << 20, bytes: 1 << 34 };
 
 /// Answer of a [`Budget`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +60,39 @@ impl Budget {
     /// the safe side: admitted records and bytes never exceed the policy's.
     #[inline]
     pub(crate) fn take(&self, taken: u64, len: u64, policy: &Policy, now: Instant) -> Admission {
+        let purse = self.purses[bulla_sys::thread_number() % PURSES].get();
+        if let Some(mut purse) = purse.and_then(TryLock::try_lock)
+            && let (Some(records), Some(bytes)) =
+                (purse.records.checked_sub(taken), purse.bytes.checked_sub(len))
+        {
+            *purse = Purse { records, bytes };
+            return Admission::Admitted;
+        }
+        let admission = self.take_from_all(taken, len, policy, now);
+        if admission != Admission::Refused {
+            self.fill_purse(policy);
+        }
+        admission
+    }
+
+    /// Fills the thread's purse, while not half of the budget is used and plenty is left of
+    /// that half: beyond, every record is taken from the whole.
+    fn fill_purse(&self, policy: &Policy) {
+        let left = |max: u64, used: &AtomicU64| max.saturating_sub(used.load(Ordering::Relaxed));
+        if left(policy.dek_records_max / 2, &self.records) < LEFT.records
+            || left(policy.dek_bytes_max / 2, &self.bytes) < LEFT.bytes
+        {
+            return;
+        }
+        let purse = self.purses[bulla_sys::thread_number() % PURSES].get_or_init(Box::default);
+        if let Some(mut purse) = purse.try_lock() {
+            self.records.fetch_add(PURSE.records - purse.records, Ordering::Relaxed);
+            self.bytes.fetch_add(PURSE.bytes - purse.bytes, Ordering::Relaxed);
+            *purse = PURSE;
+        }
+    }
+
+    fn take_from_all(&self, taken: u64, len: u64, policy: &Policy, now: Instant) -> Admission {
         let records = self.records.fetch_add(taken, Ordering::Relaxed).saturating_add(taken);
         let bytes = self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len);
         if records > policy.dek_records_max || bytes > policy.dek_bytes_max {
@@ -129,6 +181,36 @@ mod tests {
             "records are no matter"
         );
         assert_eq!(budget.take_bytes(1, &policy, NOW), Admission::Refused);
+    }
+
+    /// However many threads take from purses: what was admitted is counted, with no more on
+    /// top than purses hold, and the end is where it should be but for what they hold.
+    #[test]
+    fn purses_are_part_of_the_budget() {
+        const MAX: u64 = 1 << 22;
+        let (budget, policy) = (Budget::default(), policy(MAX, 1 << 44));
+        let held = PURSES as u64;
+        let held = Purse { records: held * PURSE.records, bytes: held * PURSE.bytes };
+        let work = |tries: u64| {
+            let admitted = |_: &u64| budget.take(1, 3, &policy, NOW) != Admission::Refused;
+            (0..tries).filter(admitted).count() as u64
+        };
+        let take = |tries: u64| -> u64 {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| work(tries / 4))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            })
+        };
+        let before = take(MAX / 8);
+        assert_eq!(before, MAX / 8);
+        let counted = budget.records.load(Ordering::Relaxed);
+        assert!((before..=before + held.records).contains(&counted), "{counted}");
+        assert!(counted > before, "purses were used");
+        let counted = budget.bytes.load(Ordering::Relaxed);
+        assert!((3 * before..=3 * before + held.bytes).contains(&counted), "{counted}");
+        let all = before + take(2 * MAX);
+        assert!((MAX - held.records..=MAX).contains(&all), "{all}");
+        assert!(budget.is_used_up(&policy));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | `memory` | secret bytes, in locked memory or on the heap | |
 //! | `slab` | slots of locked memory, handed out once each | yes |
 //! | `stack` | wiping the stack | volatile writes, registers |
+//! | `thread` | numbers for threads | |
 //! | `wiped` | buffers for plaintext | |
 //! | `fresh` | vectors that are filled without being zeroed first | yes |
 //! | `environment` | whether counting nonces is a good idea here | |
@@ -61,6 +62,7 @@ mod slab;
 mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod thread;
 mod wiped;
 mod word;
 
@@ -69,4 +71,5 @@ pub use fork::{detects_forks, generation, notify_restored};
 pub use fresh::filled_vec;
 pub use memory::{LockStatus, LockedBytes, lock_status};
 pub use stack::{brush_stack, wipe_stack};
+pub use thread::thread_number;
 pub use wiped::WipedVec;

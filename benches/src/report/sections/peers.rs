@@ -157,15 +157,28 @@ fn settings(bench: &Bench, page: &mut Page) {
     page.paragraph(&lines.collect::<Vec<_>>().join("\n"));
 }
 
+/// Each subject has been measured in minutes of its own, and the machine was faster in some
+/// than in others. So its ratio is applied to one time of the raw cipher for all: the median of
+/// those of the run.
 fn throughput(verb: &str, rows: &[Row<'_>]) -> anyhow::Result<Option<String>> {
     let looks = looks(rows.iter().map(|((subject, _), _)| *subject));
+    let raw_ns = |size: u64| {
+        let of_size = of_size(rows, size);
+        let mut times: Vec<f64> = of_size.iter().filter_map(|(_, record)| record.raw_ns).collect();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied()
+    };
+    let per_second = |record: &Record| {
+        let size = record.size?;
+        Some(size as f64 / (record.ratio? * raw_ns(size)?) * 1e9)
+    };
     let series: Vec<Series> = rows
         .iter()
         .zip(looks)
         .map(|((key, records), look)| Series {
             name: name(*key),
             look,
-            points: points(records, |record| Some(record.size? as f64 / record.ns? * 1e9)),
+            points: points(records, per_second),
         })
         .collect();
     let of = |value: fn(&(f64, f64)) -> f64| {
