@@ -4,6 +4,8 @@
 
 use std::mem::MaybeUninit;
 
+use zeroize::Zeroize;
+
 /// Overwrites 16 KiB of the stack below the caller with zeros.
 ///
 /// A key that is moved, hashed or expanded leaves copies in stack frames that nobody
@@ -27,11 +29,16 @@ use std::mem::MaybeUninit;
 /// The caller's own frame is not touched, nor are registers (but for the vector registers
 /// of x86-64), and what the system saved of them on a signal's own stack. Frames deeper
 /// than 16 KiB below the caller are missed, and so is what was inlined into the caller.
-/// The thread needs that much stack left, and some 0.2 µs; unoptimised builds take longer.
+/// The thread needs that much stack left, and about a microsecond; unoptimised builds take
+/// longer.
+#[inline(never)]
 pub fn wipe_stack() {
     // Several times what deriving a key and setting up its cipher take (HKDF-SHA-256 some
-    // 1 KiB, an AES-256 key schedule 240 bytes, each a few times over).
-    brush_stack(16 * 1024);
+    // 1 KiB, an AES-256 key schedule 240 bytes, each a few times over). In this very frame:
+    // one more in between would leave the first bytes below the caller as they are.
+    let mut below = [0_u64; 2 * 1024];
+    std::hint::black_box(&mut below).zeroize();
+    brush_stack(0);
 }
 
 /// Overwrites at least `bytes` of the stack below the caller with zeros, 128 KiB at most: as
