@@ -32,7 +32,7 @@ pub(super) fn all(options: KeyOptions, runtime: &Runtime) -> anyhow::Result<[Rec
         |calls| raw.seal(calls * RECORDS as u64),
     )?;
     let envelopes = runtime.block_on(scope.seal_many(&items))?;
-    let sealed: Vec<Item<'_>> = envelopes.iter().map(Vec::as_slice).zip(&contexts).collect();
+    let sealed: Vec<Item<'_>> = envelopes.iter().zip(&contexts).collect();
     let open = measure(
         |calls| {
             for _ in 0..calls {

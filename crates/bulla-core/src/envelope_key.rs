@@ -1,13 +1,14 @@
 //! Seal and open under a DEK of a lineage: everything that is derived from one DEK of
-//! one scope. Streams are in `envelope_key/streams.rs`.
+//! one scope. Batches are in `envelope_key/batch.rs`, streams in `envelope_key/streams.rs`.
 
+mod batch;
 mod streams;
 
 use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::aead::{Library, NONCE_LEN, TAG_LEN, wiping_after};
+use crate::aead::{Library, NONCE_LEN, TAG_LEN};
 use crate::context::{RecordContext, ScopeContext};
 use crate::envelope::referenced_one_shot;
 use crate::error::{HeaderError, KeyError, OpenError, SealError};
@@ -212,34 +213,6 @@ impl EnvelopeKey {
     #[inline]
     pub fn seal(&self, plaintext: &[u8], context: &RecordContext) -> Result<Vec<u8>, SealError> {
         self.seal_as(Codec::RAW, plaintext, context)
-    }
-
-    /// Seals many records into new `Vec`s, in their order, all or none. What a seal does
-    /// besides encrypting is done once for all of them: take it for bulk work. The stack is
-    /// wiped at the end, so what `items` does in between runs above what was left there.
-    ///
-    /// # Errors
-    /// [`SealError`], the first; nothing is released then.
-    pub fn seal_many<'a>(
-        &self,
-        items: impl IntoIterator<Item = (&'a [u8], &'a RecordContext)>,
-    ) -> Result<Vec<Vec<u8>>, SealError> {
-        let items = items.into_iter();
-        let Some(mut batch) = self.sealing.one_shot.batch() else {
-            return items.map(|(plaintext, context)| self.seal(plaintext, context)).collect();
-        };
-        let seal = |(plaintext, context): (&[u8], &RecordContext)| {
-            bulla_sys::filled_vec(Self::sealed_len(plaintext.len())?, |out| {
-                self.sealing.with_prefix(Codec::RAW, context, |prefix, aad| {
-                    let blocks = one_shot::blocks(plaintext, aad);
-                    batch.with_sealer(blocks, |derived, tail| {
-                        let payload = write_header(prefix, derived, tail, out);
-                        one_shot::encrypt_unwiped(&derived.aead, tail, aad, plaintext, payload)
-                    })
-                })
-            })
-        };
-        wiping_after(|| items.map(seal).collect())
     }
 
     /// [`seal`](Self::seal) for the serialised form of a value: whoever opens it has to

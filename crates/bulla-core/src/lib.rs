@@ -31,6 +31,7 @@ mod context;
 mod data_key;
 mod envelope;
 mod envelope_key;
+mod envelopes;
 mod error;
 #[cfg(feature = "hazmat")]
 pub mod hazmat;
@@ -52,6 +53,7 @@ pub use context::{KmsContext, RecordContext, ScopeContext};
 pub use data_key::{DataKey, DekVersion, KeyId};
 pub use envelope::{Envelope, Head};
 pub use envelope_key::{EnvelopeKey, KeyOptions};
+pub use envelopes::Envelopes;
 pub use error::{
     ContextError, ErrorClass, HeaderError, KeyError, OpenError, SealError, WrapsError,
 };

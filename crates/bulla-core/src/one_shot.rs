@@ -74,7 +74,7 @@ pub(crate) fn encrypt(
     plaintext: &[u8],
     out: &mut [u8],
 ) -> Result<(), SealError> {
-    encrypt_by(plaintext, out, |ciphertext| aead.seal(tail, aad, plaintext, ciphertext))
+    or_zeros(aead.seal(tail, aad, plaintext, out), out)
 }
 
 /// As [`encrypt`], for one of many: within [`wiping_after`](crate::aead::wiping_after).
@@ -86,26 +86,15 @@ pub(crate) fn encrypt_unwiped(
     plaintext: &[u8],
     out: &mut [u8],
 ) -> Result<(), SealError> {
-    encrypt_by(plaintext, out, |ciphertext| aead.seal_unwiped(tail, aad, plaintext, ciphertext))
+    or_zeros(aead.seal_unwiped(tail, aad, plaintext, out), out)
 }
 
 #[inline]
-fn encrypt_by(
-    plaintext: &[u8],
-    out: &mut [u8],
-    seal: impl FnOnce(&mut [u8]) -> Result<[u8; TAG_LEN], AeadError>,
-) -> Result<(), SealError> {
-    let (ciphertext, tag) = out.split_at_mut(plaintext.len());
-    match seal(ciphertext) {
-        Ok(sealed) => {
-            tag.copy_from_slice(&sealed);
-            Ok(())
-        }
-        Err(_) => {
-            ciphertext.zeroize();
-            Err(KeyError::Library.into())
-        }
-    }
+fn or_zeros(sealed: Result<(), AeadError>, out: &mut [u8]) -> Result<(), SealError> {
+    sealed.map_err(|_| {
+        out.zeroize();
+        KeyError::Library.into()
+    })
 }
 
 /// Writes the plaintext of `ciphertext` over `out`, which is as long. After an error,

@@ -1,6 +1,7 @@
-//! Seal and open: what applications hold.
+//! Seal and open: what applications hold. Batches are in `scope/batch.rs`.
 
-use std::collections::HashMap;
+mod batch;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,12 +21,6 @@ use crate::{Error, Phase};
 
 /// A record to seal (its plaintext) or to open (its envelope), and its context.
 pub type Item<'a> = (&'a [u8], &'a RecordContext);
-
-/// Records sealed with one look at their key.
-const SEALED_AT_ONCE: usize = 256;
-
-/// DEKs asked for in one read of the store.
-const LOAD_AT_ONCE: usize = 256;
 
 /// Seals and opens the records of one scope. Cheap to clone; keep it where the scope
 /// is used often.
@@ -79,31 +74,6 @@ impl Scope {
         self.seal_by(plaintext.len(), |keys| keys.seal_into(plaintext, context, out)).await
     }
 
-    /// Seals many records, all or none, in their order. The envelopes are all in
-    /// memory at once: take a page of a large table at a time.
-    ///
-    /// # Errors
-    /// The first failure.
-    pub async fn seal_many(&self, items: &[Item<'_>]) -> Result<Vec<Vec<u8>>, Error> {
-        let mut sealed = Vec::with_capacity(items.len());
-        let mut left = items;
-        while let Some(((plaintext, context), others)) = left.split_first() {
-            let (batch, behind) = left.split_at(left.len().min(SEALED_AT_ONCE));
-            match self.seal_batch_now(batch) {
-                Some(batch) => {
-                    sealed.extend(batch?);
-                    left = behind;
-                }
-                // The key is not at hand, or nearly used up.
-                None => {
-                    sealed.push(self.seal(plaintext, context).await?);
-                    left = others;
-                }
-            }
-        }
-        Ok(sealed)
-    }
-
     /// Opens `envelope` into a new `Vec`, and says whether the record is fresh.
     ///
     /// # Errors
@@ -132,18 +102,6 @@ impl Scope {
         }
     }
 
-    /// Opens many records, each with a result of its own, in their order. Keys that
-    /// are not at hand are read from the store together and unwrapped concurrently.
-    /// What is opened is all in memory at once.
-    pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
-        let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
-        let mut opened = Vec::with_capacity(items.len());
-        for item in items {
-            opened.push(self.open_unless(&failed, Codec::RAW, *item).await);
-        }
-        opened
-    }
-
     /// Seals a record again if its DEK seals no more, or it is in another suite than this
     /// manager seals in; `None` if it is current. The codec stays.
     ///
@@ -163,23 +121,6 @@ impl Scope {
         self.reseal_opened(codec, opened, context).await
     }
 
-    /// [`reseal`](Self::reseal) for many records, each with a result of its own.
-    pub async fn reseal_many(&self, items: &[Item<'_>]) -> Vec<Result<Option<Vec<u8>>, Error>> {
-        let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
-        let mut resealed = Vec::with_capacity(items.len());
-        for item in items {
-            let (envelope, context) = *item;
-            resealed.push(match Header::parse(envelope) {
-                Ok(Header { codec, .. }) => match self.open_unless(&failed, codec, *item).await {
-                    Ok(opened) => self.reseal_opened(codec, opened, context).await,
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(OpenError::from(error).into()),
-            });
-        }
-        resealed
-    }
-
     /// Has the key that seals at hand, so that [`try_seal`](Self::try_seal) works:
     /// call it before a transaction that must not wait for a KMS. Makes the scope's
     /// first DEK if it has none. Returns the version of the DEK that seals: what is
@@ -190,21 +131,6 @@ impl Scope {
     /// What loading the key failed with.
     pub async fn prepare(&self) -> Result<DekVersion, Error> {
         Ok(self.load_active().await?.version)
-    }
-
-    /// Has the keys of all `envelopes` at hand, so that [`try_open`](Self::try_open)
-    /// works. Bytes that are no envelope are passed over.
-    ///
-    /// # Errors
-    /// What loading one of the keys failed with; those that did not fail are at hand.
-    pub async fn prepare_to_open<'a>(
-        &self,
-        envelopes: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<(), Error> {
-        match self.load_missing(envelopes).await.into_values().next() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
     }
 
     /// [`seal`](Self::seal) without waiting.
@@ -341,24 +267,6 @@ impl Scope {
             .await
     }
 
-    /// Seals all of `batch` with the key at hand; `None` if there is none that may.
-    fn seal_batch_now(&self, batch: &[Item<'_>]) -> Option<Result<Vec<Vec<u8>>, Error>> {
-        let lens = batch.iter().map(|(plaintext, _)| plaintext.len());
-        // One that is too long takes nothing from the budget, and is refused by itself.
-        if lens.clone().any(|len| EnvelopeKey::sealed_len(len).is_err()) {
-            return None;
-        }
-        let len = lens.fold(0, usize::saturating_add);
-        let records = batch.len() as u64;
-        // Records that are refused count all the same, so ask first.
-        let current = self.state.current();
-        let budget = &current.as_ref()?.slot.budget;
-        if !budget.has_room(records, len as u64, &self.inner.policy) {
-            return None;
-        }
-        self.seal_counted_now(records, len, |keys| keys.seal_many(batch.iter().copied()))
-    }
-
     /// Seals a record of `len` bytes with the key at hand; `None` if there is none that may
     /// seal.
     // These are inlined, and errors converted elsewhere: a result that is moved from frame to
@@ -463,44 +371,6 @@ impl Scope {
             Ok(opened) => Ok((opened, freshness)),
             Err(error) => Err(not_opened(error)),
         })
-    }
-
-    /// Loads the keys of `envelopes` that are not at hand; returns those that failed.
-    async fn load_missing<'a>(
-        &self,
-        envelopes: impl IntoIterator<Item = &'a [u8]>,
-    ) -> HashMap<KeyId, Error> {
-        let mut missing: Vec<_> = envelopes
-            .into_iter()
-            .filter_map(|envelope| Header::parse(envelope).ok())
-            .filter(|header| !header.kind.is_self_contained())
-            .map(|header| header.key_id)
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        let now = self.inner.now();
-        missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
-        let mut failed = HashMap::new();
-        for key_ids in missing.chunks(LOAD_AT_ONCE) {
-            let queries: Vec<_> = key_ids.iter().map(|key_id| self.query(*key_id)).collect();
-            let loaded = key_ids.iter().zip(self.inner.load(&queries).await);
-            failed.extend(loaded.filter_map(|(key_id, loaded)| Some((*key_id, loaded.err()?))));
-        }
-        failed
-    }
-
-    /// Opens a record, unless its key has just failed to load: asking again for every
-    /// record would take as often the time-out.
-    async fn open_unless(
-        &self,
-        failed: &HashMap<KeyId, Error>,
-        codec: Codec,
-        (envelope, context): Item<'_>,
-    ) -> Result<Opened, Error> {
-        match failed.get(&self.named(envelope, codec)?.key_id) {
-            Some(error) => Err(error.clone()),
-            None => self.open_as(codec, envelope, context).await,
-        }
     }
 
     async fn reseal_opened(

@@ -35,10 +35,26 @@ pub fn filled_vec<E>(
     fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
 ) -> Result<Vec<u8>, E> {
     let mut bytes = Vec::with_capacity(len);
-    fill(initialised(&mut bytes.spare_capacity_mut()[..len]))?;
-    // SAFETY: there is room for `len` bytes, and each has a value.
-    unsafe { bytes.set_len(len) };
+    extend_filled(&mut bytes, len, fill)?;
     Ok(bytes)
+}
+
+/// `len` bytes more at the end of `bytes`, written by `fill`, as [`filled_vec`]. After an
+/// error, or a panic, of `fill` there are no more than there were.
+///
+/// # Errors
+/// That of `fill`.
+#[inline]
+pub fn extend_filled<E>(
+    bytes: &mut Vec<u8>,
+    len: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    bytes.reserve(len);
+    fill(initialised(&mut bytes.spare_capacity_mut()[..len]))?;
+    // SAFETY: there is room for `len` bytes more, and each has a value.
+    unsafe { bytes.set_len(bytes.len() + len) };
+    Ok(())
 }
 
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
@@ -79,5 +95,21 @@ mod tests {
     #[test]
     fn an_error_is_passed_on() {
         assert_eq!(filled_vec(8, |_| Err("no")), Err("no"));
+        let mut bytes = b"before".to_vec();
+        assert_eq!(extend_filled(&mut bytes, 8, |_| Err("no")), Err("no"));
+        assert_eq!(bytes, b"before");
+    }
+
+    #[test]
+    fn what_was_there_stays() {
+        let mut bytes = b"before".to_vec();
+        for added in ["", " and", " after"] {
+            let fill = |out: &mut [u8]| {
+                out.copy_from_slice(added.as_bytes());
+                Ok::<_, ()>(())
+            };
+            assert_eq!(extend_filled(&mut bytes, added.len(), fill), Ok(()));
+        }
+        assert_eq!(bytes, b"before and after");
     }
 }

@@ -68,7 +68,7 @@ mod word;
 
 pub use environment::prefers_fresh_nonces;
 pub use fork::{detects_forks, generation, notify_restored};
-pub use fresh::filled_vec;
+pub use fresh::{extend_filled, filled_vec};
 pub use memory::{LockStatus, LockedBytes, lock_status};
 pub use stack::{brush_stack, wipe_stack};
 pub use thread::thread_number;

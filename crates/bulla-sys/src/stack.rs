@@ -4,8 +4,6 @@
 
 use std::mem::MaybeUninit;
 
-use zeroize::Zeroize;
-
 /// Overwrites 16 KiB of the stack below the caller with zeros.
 ///
 /// A key that is moved, hashed or expanded leaves copies in stack frames that nobody
@@ -29,21 +27,30 @@ use zeroize::Zeroize;
 /// The caller's own frame is not touched, nor are registers (but for the vector registers
 /// of x86-64), and what the system saved of them on a signal's own stack. Frames deeper
 /// than 16 KiB below the caller are missed, and so is what was inlined into the caller.
-/// The thread needs that much stack left, and about a microsecond; unoptimised builds take
-/// longer.
+/// The thread needs that much stack left, and a third of a microsecond.
 #[inline(never)]
 pub fn wipe_stack() {
     // Several times what deriving a key and setting up its cipher take (HKDF-SHA-256 some
-    // 1 KiB, an AES-256 key schedule 240 bytes, each a few times over). In this very frame:
-    // one more in between would leave the first bytes below the caller as they are.
-    let mut below = [0_u64; 2 * 1024];
-    std::hint::black_box(&mut below).zeroize();
+    // 1 KiB, an AES-256 key schedule 240 bytes, each a few times over). In this very frame,
+    // and by the widest writes that every processor has: what dispatches to wider ones is
+    // one frame more, below which the first bytes under the caller would stay.
+    const BYTES: usize = 16 * 1024;
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: every x86-64 has SSE2.
+    overwrite_with::<_, BYTES>(unsafe { std::arch::x86_64::_mm_setzero_si128() });
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    overwrite_with::<u64, BYTES>(0);
     brush_stack(0);
 }
 
 /// Overwrites at least `bytes` of the stack below the caller with zeros, 128 KiB at most: as
 /// [`wipe_stack`], with its limits, for those who know how deep a call has left keys and do
 /// it with every record. 1 KiB takes some 10 ns.
+///
+/// Not what its caller's callees have at the very top of their frames: up to 192 bytes below
+/// the caller stay as they are. There, a function in between (that of a cipher, say) has its
+/// return address and the registers that it saves, and keys lie deeper. Take `wipe_stack`
+/// where they do not.
 // Not generic and not to be inlined, so that it is compiled as this crate is: in a frame of
 // unoptimised code, what is overwritten would begin too deep.
 #[inline(never)]
@@ -140,16 +147,19 @@ fn clear_vector_registers() {
     }
 }
 
-/// A piece of the stack, aligned for the widest write.
-#[repr(align(64))]
-struct Below<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
+/// A piece of the stack, aligned for writes of `T`.
+#[repr(C)]
+struct Below<T, const BYTES: usize> {
+    _aligned: [T; 0],
+    bytes: MaybeUninit<[u8; BYTES]>,
+}
 
 /// Fills a piece of the caller's stack frame with copies of `zeros`.
 #[inline(always)]
 fn overwrite_with<T: Copy, const BYTES: usize>(zeros: T) {
-    const { assert!(BYTES.is_multiple_of(64) && size_of::<T>() <= 64 && align_of::<T>() <= 64) };
-    let mut below = Below::<BYTES>(MaybeUninit::uninit());
-    let start = below.0.as_mut_ptr().cast::<T>();
+    const { assert!(BYTES.is_multiple_of(size_of::<T>())) };
+    let mut below = Below::<T, BYTES> { _aligned: [], bytes: MaybeUninit::uninit() };
+    let start = below.bytes.as_mut_ptr().cast::<T>();
     for at in 0..BYTES / size_of::<T>() {
         // SAFETY: within `below`, which is aligned for `T`. Volatile: nobody reads it, and
         // it has to happen all the same.
@@ -206,6 +216,57 @@ mod tests {
             fill_high_registers();
             brush_stack(1024);
             assert!(!high_registers_hold_something());
+        }
+    }
+
+    const PAINT: u8 = 0xa5;
+    const PAINTED: usize = 12 * 1024;
+
+    /// Leaves a frame full of paint below the caller.
+    #[inline(never)]
+    fn paint() {
+        overwrite_with::<u8, PAINTED>(PAINT);
+    }
+
+    /// Paints, calls `wipe`, and returns how far below this frame paint is left, in bytes.
+    #[inline(never)]
+    fn paint_left_by(wipe: impl FnOnce()) -> Vec<usize> {
+        let top: *const u8;
+        // SAFETY: reads a register.
+        unsafe { std::arch::asm!("mov {}, rsp", out(reg) top, options(nomem, nostack)) };
+        let mut left = [false; 2 * PAINTED];
+        paint();
+        wipe();
+        // No calls from here on, which would write below this frame.
+        for (at, left) in left.iter_mut().enumerate() {
+            let byte: u8;
+            // SAFETY: reads the thread's own stack, of which there is more.
+            unsafe {
+                std::arch::asm!(
+                    "mov {byte}, [{address}]",
+                    byte = out(reg_byte) byte,
+                    address = in(reg) top.wrapping_sub(at + 1),
+                    options(nostack, readonly),
+                );
+            }
+            *left = byte == PAINT;
+        }
+        (1..).zip(left).filter(|(_, left)| *left).map(|(below, _)| below).collect()
+    }
+
+    #[test]
+    fn what_was_left_below_the_caller_is_gone() {
+        assert!(paint_left_by(|| ()).len() >= PAINTED, "the control");
+        assert_eq!(paint_left_by(wipe_stack), []);
+    }
+
+    #[test]
+    fn a_brush_goes_as_deep_as_asked_and_begins_where_it_says() {
+        for bytes in [1024, 3072, PAINTED] {
+            let left = paint_left_by(|| brush_stack(bytes));
+            assert!(!left.iter().any(|below| (192..bytes).contains(below)), "{bytes}: {left:?}");
+            let deeper = left.iter().any(|below| *below > bytes);
+            assert_eq!(deeper, bytes < PAINTED, "no deeper than it has to");
         }
     }
 }

@@ -77,8 +77,8 @@ pub use bulla_core::Bincode;
 #[cfg(feature = "json")]
 pub use bulla_core::Json;
 pub use bulla_core::{
-    Codec, ContextError, DekVersion, Envelope, ErrorClass, Head, Header, HeaderError, KeyError,
-    KeyId, KeyOptions, Kind, Library, NonceMode, OpenError, RecordContext, SealError,
+    Codec, ContextError, DekVersion, Envelope, Envelopes, ErrorClass, Head, Header, HeaderError,
+    KeyError, KeyId, KeyOptions, Kind, Library, NonceMode, OpenError, RecordContext, SealError,
     StreamOptions, Suite, Suites, WrapsError, notify_restored,
 };
 #[cfg(any(feature = "json", feature = "bincode"))]

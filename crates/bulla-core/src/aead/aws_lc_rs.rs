@@ -38,12 +38,11 @@ impl Key {
         aad: &[u8],
         plaintext: &[u8],
         out: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), AeadError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let mut tag = [0; TAG_LEN];
         self.0
-            .seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, out, &[], &mut tag)
-            .map(|()| tag)
+            .seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, out, &[], tag)
             .map_err(|_| AeadError)
     }
 

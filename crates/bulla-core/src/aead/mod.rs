@@ -77,8 +77,9 @@ impl AeadKey {
         }
     }
 
-    /// Encrypts `plaintext` into `out`, which is as long, and returns the tag. Wipes what
-    /// that has left on the stack.
+    /// Writes the ciphertext of `plaintext` and its tag over `out`, which is 16 bytes longer.
+    /// After an error, `out` may hold anything and must be wiped. Wipes what that has left
+    /// on the stack.
     #[inline]
     pub(crate) fn seal(
         &self,
@@ -86,7 +87,7 @@ impl AeadKey {
         aad: &[u8],
         plaintext: &[u8],
         out: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
+    ) -> Result<(), AeadError> {
         let sealed = self.seal_unwiped(nonce, aad, plaintext, out);
         bulla_sys::brush_stack(self.left_bytes(aad, plaintext));
         sealed
@@ -100,14 +101,15 @@ impl AeadKey {
         aad: &[u8],
         plaintext: &[u8],
         out: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
+    ) -> Result<(), AeadError> {
+        let (out, tag) = out.split_last_chunk_mut().ok_or(AeadError)?;
         match self {
             #[cfg(feature = "aws-lc-rs")]
-            Self::AwsLcRs(key) => key.seal(nonce, aad, plaintext, out),
+            Self::AwsLcRs(key) => key.seal(nonce, aad, plaintext, out, tag),
             #[cfg(feature = "rust-crypto")]
-            Self::RustCryptoGcm(key) => key.seal(nonce, aad, plaintext, out),
+            Self::RustCryptoGcm(key) => key.seal(nonce, aad, plaintext, out, tag),
             #[cfg(feature = "rust-crypto")]
-            Self::RustCryptoGcmSiv(key) => key.seal(nonce, aad, plaintext, out),
+            Self::RustCryptoGcmSiv(key) => key.seal(nonce, aad, plaintext, out, tag),
         }
     }
 

@@ -35,11 +35,12 @@ where
         aad: &[u8],
         plaintext: &[u8],
         out: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), AeadError> {
         let buffer = InOutBuf::new(plaintext, out).map_err(|_| AeadError)?;
-        let tag =
-            self.0.encrypt_inout_detached(nonce.into(), aad, buffer).map_err(|_| AeadError)?;
-        Ok(tag.into())
+        let sealed = self.0.encrypt_inout_detached(nonce.into(), aad, buffer);
+        *tag = sealed.map_err(|_| AeadError)?.into();
+        Ok(())
     }
 
     #[inline(never)]

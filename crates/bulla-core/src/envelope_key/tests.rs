@@ -1,4 +1,5 @@
 use super::*;
+use crate::Envelopes;
 use crate::limits::ONE_SHOT_PLAINTEXT_BYTES_MAX;
 use proptest::prelude::*;
 
@@ -52,7 +53,7 @@ fn many_are_sealed_as_each_would_be() {
             let plaintexts: Vec<_> = (0..100).map(|len| vec![b'x'; len * 7]).collect();
             let items = || plaintexts.iter().map(Vec::as_slice).zip(&contexts);
             let mut sealed = key.seal_many(items()).unwrap();
-            sealed.extend(key.seal_many(items()).unwrap());
+            key.seal_many_onto(items(), &mut sealed).unwrap();
             assert_eq!(sealed.len(), 200);
             for (envelope, (plaintext, context)) in sealed.iter().zip(items().chain(items())) {
                 assert_eq!(key.open(envelope, context).unwrap(), plaintext);
@@ -61,7 +62,18 @@ fn many_are_sealed_as_each_would_be() {
             assert_eq!(nonces.collect::<std::collections::HashSet<_>>().len(), 200);
         }
     }
-    assert_eq!(key().seal_many([]), Ok(vec![]));
+    assert_eq!(key().seal_many([]), Ok(Envelopes::default()));
+}
+
+#[test]
+fn many_are_sealed_all_or_none() {
+    let (key, context, too_long) = (key(), record("1"), vec![0; (1 << 30) + 1]);
+    let mut envelopes = key.seal_many([(&b"before"[..], &context); 2]).unwrap();
+    let before = envelopes.clone();
+    let items = [&b"payload"[..], &b""[..], &too_long[..], &b"behind"[..]];
+    let sealed = key.seal_many_onto(items.map(|plaintext| (plaintext, &context)), &mut envelopes);
+    assert!(matches!(sealed, Err(SealError::PlaintextTooLong { .. })));
+    assert_eq!(envelopes, before);
 }
 
 /// A caller's iterator may use the key itself, whose lane the batch holds.
@@ -69,8 +81,8 @@ fn many_are_sealed_as_each_would_be() {
 fn a_batch_does_not_wait_for_itself() {
     let (key, context) = (key(), record("1"));
     let nested = (0..3).map(|_| {
-        let envelope = key.seal_many([(&b"inner"[..], &context)]).unwrap().remove(0);
-        assert_eq!(key.open(&envelope, &context).unwrap(), b"inner");
+        let envelopes = key.seal_many([(&b"inner"[..], &context)]).unwrap();
+        assert_eq!(key.open(envelopes.get(0).unwrap(), &context).unwrap(), b"inner");
         (&b"outer"[..], &context)
     });
     assert_eq!(key.seal_many(nested).unwrap().len(), 3);

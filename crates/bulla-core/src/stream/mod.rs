@@ -105,10 +105,8 @@ impl StreamKeys {
     /// Writes ciphertext and tag of chunk `index` over `out`, which is 16 bytes longer
     /// than `plaintext`.
     fn seal(&self, index: u32, plaintext: &[u8], out: &mut [u8]) -> Result<(), KeyError> {
-        let (ciphertext, tag) = out.split_at_mut(plaintext.len());
-        let sealed = self.aead.seal(&self.nonce(index), &[], plaintext, ciphertext);
-        tag.copy_from_slice(&sealed.map_err(|_| KeyError::Library)?);
-        Ok(())
+        let sealed = self.aead.seal(&self.nonce(index), &[], plaintext, out);
+        sealed.map_err(|_| KeyError::Library)
     }
 
     /// Writes the plaintext of chunk `index` over `out`, which is 16 bytes shorter than

@@ -171,7 +171,8 @@ impl Helper {
             sealed.extend(task.await.unwrap());
         }
         let plaintext = vec![b'x'; 700];
-        sealed.extend(scope.seal_many(&[(&plaintext[..], &record()); 3]).await.unwrap());
+        let batch = scope.seal_many(&[(&plaintext[..], &record()); 3]).await.unwrap();
+        sealed.extend(batch.iter().map(<[u8]>::to_vec));
         for (to_open, envelope) in self.to_open() {
             if to_open == tenant {
                 scope.open(&envelope, &record()).await.unwrap();
@@ -231,7 +232,7 @@ impl Helper {
         }
         let (context, plaintext) = (record(), vec![b'x'; 700]);
         let items = || [(&plaintext[..], &context); 3].into_iter();
-        sealed.extend(key.seal_many(items()).unwrap());
+        sealed.extend(key.seal_many(items()).unwrap().iter().map(<[u8]>::to_vec));
         // What the caller's iterator does must not keep the stack from being wiped. (Without
         // a hook, which would overwrite some of it.)
         let hook = std::panic::take_hook();

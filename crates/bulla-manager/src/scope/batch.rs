@@ -1,0 +1,147 @@
+//! Many records at a time.
+
+use std::collections::HashMap;
+
+use bulla_core::{Codec, EnvelopeKey, Envelopes, Header, KeyId, OpenError};
+
+use super::{Item, Scope};
+use crate::Error;
+use crate::freshness::Opened;
+
+/// Records sealed with one look at their key.
+const SEALED_AT_ONCE: usize = 256;
+
+/// DEKs asked for in one read of the store.
+const LOAD_AT_ONCE: usize = 256;
+
+impl Scope {
+    /// Seals many records, all or none, in their order, into one allocation. Take a page of
+    /// a large table at a time.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn seal_many(&self, items: &[Item<'_>]) -> Result<Envelopes, Error> {
+        // One that is too long is refused before anything is done for the others.
+        let lens = items.iter().map(|(plaintext, _)| EnvelopeKey::sealed_len(plaintext.len()));
+        let bytes = lens.sum::<Result<usize, _>>()?;
+        let mut sealed = Envelopes::with_capacity(items.len(), bytes);
+        let mut left = items;
+        while let Some((first, others)) = left.split_first() {
+            let (batch, behind) = left.split_at(left.len().min(SEALED_AT_ONCE));
+            left = match self.seal_batch_now(batch, &mut sealed) {
+                Some(done) => {
+                    done?;
+                    behind
+                }
+                // The key is not at hand, or nearly used up.
+                None => {
+                    let seal = |keys: &EnvelopeKey| keys.seal_many_onto([*first], &mut sealed);
+                    self.seal_by(first.0.len(), seal).await?;
+                    others
+                }
+            };
+        }
+        Ok(sealed)
+    }
+
+    /// Opens many records, each with a result of its own, in their order. Keys that
+    /// are not at hand are read from the store together and unwrapped concurrently.
+    /// What is opened is all in memory at once.
+    pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
+        let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
+        let mut opened = Vec::with_capacity(items.len());
+        for item in items {
+            opened.push(self.open_unless(&failed, Codec::RAW, *item).await);
+        }
+        opened
+    }
+
+    /// [`reseal`](Self::reseal) for many records, each with a result of its own.
+    pub async fn reseal_many(&self, items: &[Item<'_>]) -> Vec<Result<Option<Vec<u8>>, Error>> {
+        let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
+        let mut resealed = Vec::with_capacity(items.len());
+        for item in items {
+            let (envelope, context) = *item;
+            resealed.push(match Header::parse(envelope) {
+                Ok(Header { codec, .. }) => match self.open_unless(&failed, codec, *item).await {
+                    Ok(opened) => self.reseal_opened(codec, opened, context).await,
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(OpenError::from(error).into()),
+            });
+        }
+        resealed
+    }
+
+    /// Has the keys of all `envelopes` at hand, so that [`try_open`](Self::try_open)
+    /// works. Bytes that are no envelope are passed over.
+    ///
+    /// # Errors
+    /// What loading one of the keys failed with; those that did not fail are at hand.
+    pub async fn prepare_to_open<'a>(
+        &self,
+        envelopes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), Error> {
+        match self.load_missing(envelopes).await.into_values().next() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Seals all of `batch` with the key at hand; `None` if there is none that may.
+    fn seal_batch_now(
+        &self,
+        batch: &[Item<'_>],
+        sealed: &mut Envelopes,
+    ) -> Option<Result<(), Error>> {
+        let len = batch.iter().map(|(plaintext, _)| plaintext.len()).sum();
+        let records = batch.len() as u64;
+        // Records that are refused count all the same, so ask first.
+        let current = self.state.current();
+        let budget = &current.as_ref()?.slot.budget;
+        if !budget.has_room(records, len as u64, &self.inner.policy) {
+            return None;
+        }
+        self.seal_counted_now(records, len, |keys| {
+            keys.seal_many_onto(batch.iter().copied(), sealed)
+        })
+    }
+
+    /// Loads the keys of `envelopes` that are not at hand; returns those that failed.
+    async fn load_missing<'a>(
+        &self,
+        envelopes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> HashMap<KeyId, Error> {
+        let mut missing: Vec<_> = envelopes
+            .into_iter()
+            .filter_map(|envelope| Header::parse(envelope).ok())
+            .filter(|header| !header.kind.is_self_contained())
+            .map(|header| header.key_id)
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let now = self.inner.now();
+        missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
+        let mut failed = HashMap::new();
+        for key_ids in missing.chunks(LOAD_AT_ONCE) {
+            let queries: Vec<_> = key_ids.iter().map(|key_id| self.query(*key_id)).collect();
+            let loaded = key_ids.iter().zip(self.inner.load(&queries).await);
+            failed.extend(loaded.filter_map(|(key_id, loaded)| Some((*key_id, loaded.err()?))));
+        }
+        failed
+    }
+
+    /// Opens a record, unless its key has just failed to load: asking again for every
+    /// record would take as often the time-out.
+    async fn open_unless(
+        &self,
+        failed: &HashMap<KeyId, Error>,
+        codec: Codec,
+        (envelope, context): Item<'_>,
+    ) -> Result<Opened, Error> {
+        match failed.get(&self.named(envelope, codec)?.key_id) {
+            Some(error) => Err(error.clone()),
+            None => self.open_as(codec, envelope, context).await,
+        }
+    }
+}
