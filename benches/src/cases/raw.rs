@@ -68,6 +68,8 @@ pub(crate) struct RawMany {
     ciphertexts: Vec<u8>,
     tags: Vec<Tag>,
     out: Vec<u8>,
+    /// The ciphertext that was read last.
+    read: Vec<u8>,
     /// The record that is next.
     next: usize,
     /// Of the record that was sealed last.
@@ -101,8 +103,9 @@ impl RawMany {
         {
             seal(&keys[index % keys.len()], index as u64, &aad, plaintext, out, tag)?;
         }
-        let (out, next, nonce) = (vec![0; size], 0, records as u64);
-        Ok(Self { keys, aad, size, plaintexts, ciphertexts, tags, out, next, nonce })
+        let (out, read) = (vec![0; size], Vec::with_capacity(size));
+        let (next, nonce) = (0, records as u64);
+        Ok(Self { keys, aad, size, plaintexts, ciphertexts, tags, out, read, next, nonce })
     }
 
     /// Seals the record that is next in turn, so many times.
@@ -119,6 +122,19 @@ impl RawMany {
         for _ in 0..calls {
             let index = self.take_turn();
             self.open_at(index)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the record that is next in turn, as a reader does, and opens the copy.
+    pub(crate) fn read_and_open(&mut self, calls: u64) -> anyhow::Result<()> {
+        for _ in 0..calls {
+            let index = self.take_turn();
+            self.read.clear();
+            self.read.extend_from_slice(black_box(&self.ciphertexts[place(self.size, index)]));
+            let (key, tag) = (key_of(&self.keys, index), &self.tags[index]);
+            open(key, index as u64, &self.aad, &self.read, tag, &mut self.out)?;
+            black_box(&self.out);
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Streams in chunks of 64 KiB, and parts of them.
 //!
 //! The reference goes over the same bytes in calls of 64 KiB, without associated data,
-//! as the chunks of a stream have none.
+//! as the chunks of a stream have none. Where a stream is opened through a reader, the
+//! reference copies them to a buffer first, as every reader does; `open_next` opens them
+//! from where they lie.
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -46,6 +48,23 @@ fn core(options: KeyOptions) -> anyhow::Result<Vec<Record>> {
     let envelope = writer.finish()?;
     drop(plaintext);
     let mut out = vec![0; CHUNK];
+    let open_next = measure(
+        |calls| {
+            for _ in 0..calls {
+                let (head, chunks) =
+                    black_box(&envelope[..]).split_at(EnvelopeKey::STREAM_HEAD_LEN);
+                let mut opener = key.chunk_opener(head, &context, Codec::RAW)?;
+                let mut opened = 0;
+                for block in chunks.chunks(opener.block_len()) {
+                    opened += black_box(opener.open_next(block, &mut out)?);
+                }
+                let complete = opener.is_ended() && opened == STREAM;
+                anyhow::ensure!(complete, "the stream is shorter than it was");
+            }
+            Ok(())
+        },
+        |calls| raw.open(calls * CHUNKS),
+    )?;
     let open = measure(
         |calls| {
             for _ in 0..calls {
@@ -61,11 +80,12 @@ fn core(options: KeyOptions) -> anyhow::Result<Vec<Record>> {
             }
             Ok(())
         },
-        |calls| raw.open(calls * CHUNKS),
+        |calls| raw.read_and_open(calls * CHUNKS),
     )?;
     let sealed_len = envelope.len();
     Ok(vec![
         stream("bulla-core", "seal_writer", &seal).giving(sealed_len),
+        stream("bulla-core", "open_next", &open_next).giving(STREAM),
         stream("bulla-core", "open_reader", &open).giving(STREAM),
     ])
 }
@@ -113,7 +133,7 @@ fn manager(options: KeyOptions, runtime: &Runtime) -> anyhow::Result<Vec<Record>
                 Ok(())
             })
         },
-        |calls| raw.open(calls * CHUNKS),
+        |calls| raw.read_and_open(calls * CHUNKS),
     )?;
     let sealed_len = envelope.len();
     Ok(vec![

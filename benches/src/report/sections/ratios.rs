@@ -68,7 +68,8 @@ pub(super) fn section(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
             page.paragraph(
                 "`seal_many` and `open_many` per record. \"Foreign\" records were sealed by other \
                  processes, so the keys of their epochs are derived as they are met. The \
-                 reference of a stream goes over the same bytes in calls of 64 KiB; that of a \
+                 reference of a stream goes over the same bytes in calls of 64 KiB, and copies \
+                 them first, as a reader does, where a stream is opened through one; that of a \
                  part of a stream opens one chunk.",
             );
             plain_table(&others, page);

@@ -19,6 +19,37 @@ use crate::limits::{STREAM_CHUNKS_MAX, STREAM_PLAINTEXT_BYTES_MAX};
 /// Header, record context and commitment have been checked when it exists. Chunks that
 /// come out are authentic and in their place; that the stream is complete is known only
 /// when [`is_ended`](Self::is_ended).
+///
+/// What lies in memory, or in a mapped file, is opened from there without a copy:
+///
+/// ```
+/// use bulla_core::{
+///     Codec, DataKey, DekVersion, EnvelopeKey, KeyOptions, RecordContext, ScopeContext,
+///     StreamOptions,
+/// };
+/// use std::io::Write;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let scope = ScopeContext::new([("tenant", "t-9f2c")])?;
+/// # let dek = DataKey::generate()?;
+/// # let key = EnvelopeKey::derive(&dek, DekVersion::FIRST, &scope, KeyOptions::default())?;
+/// let context = RecordContext::new([("object", "backup-7")])?;
+/// let mut writer = key.seal_writer(Vec::new(), &context, StreamOptions::default())?;
+/// writer.write_all(&[b'x'; 150_000])?;
+/// let envelope = writer.finish()?;
+///
+/// let (head, chunks) = envelope.split_at(EnvelopeKey::STREAM_HEAD_LEN);
+/// let mut opener = key.chunk_opener(head, &context, Codec::RAW)?;
+/// let (mut out, mut opened) = (vec![0; opener.chunk_len()], 0);
+/// for block in chunks.chunks(opener.block_len()) {
+///     let len = opener.open_next(block, &mut out)?;
+///     opened += out[..len].len();
+/// }
+/// assert!(opener.is_ended(), "it was cut off");
+/// assert_eq!(opened, 150_000);
+/// # Ok(())
+/// # }
+/// ```
 pub struct ChunkOpener {
     keys: StreamKeys,
     chunk_len: usize,

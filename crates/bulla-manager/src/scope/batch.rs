@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bulla_core::{Codec, EnvelopeKey, Envelopes, Header, KeyId, OpenError};
 
-use super::{Item, Scope};
+use super::{Item, Named, Scope};
 use crate::Error;
 use crate::freshness::Opened;
 
@@ -50,8 +50,12 @@ impl Scope {
     pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
         let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
         let mut opened = Vec::with_capacity(items.len());
-        for item in items {
-            opened.push(self.open_unless(&failed, Codec::RAW, *item).await);
+        for (envelope, context) in items {
+            let open = |keys: &EnvelopeKey| keys.open(envelope, context);
+            opened.push(match self.open_claimed(envelope, open) {
+                Some(opened) => opened.map(|(plain, freshness)| Opened::new(plain, freshness)),
+                None => self.open_unless(&failed, Codec::RAW, (envelope, context)).await,
+            });
         }
         opened
     }
@@ -112,23 +116,33 @@ impl Scope {
         &self,
         envelopes: impl IntoIterator<Item = &'a [u8]>,
     ) -> HashMap<KeyId, Error> {
+        let mut failed = HashMap::new();
+        for key_ids in self.missing(envelopes).chunks(LOAD_AT_ONCE) {
+            let queries: Vec<_> = key_ids.iter().map(|key_id| self.query(*key_id)).collect();
+            let loaded = key_ids.iter().zip(self.inner.load(&queries).await);
+            failed.extend(loaded.filter_map(|(key_id, loaded)| Some((*key_id, loaded.err()?))));
+        }
+        failed
+    }
+
+    /// The keys of `envelopes` that are not at hand, each once.
+    fn missing<'a>(&self, envelopes: impl IntoIterator<Item = &'a [u8]>) -> Vec<KeyId> {
+        let (now, recent) = (self.inner.now(), self.state.recent());
+        let is_recent = |named: Named| {
+            let mut slots = recent.iter().map(|warm| &warm.slot);
+            slots.any(|slot| slot.key_id == named.key_id && self.serves(slot, now))
+        };
         let mut missing: Vec<_> = envelopes
             .into_iter()
+            .filter(|envelope| !Named::claimed_by(envelope).is_some_and(is_recent))
             .filter_map(|envelope| Header::parse(envelope).ok())
             .filter(|header| !header.kind.is_self_contained())
             .map(|header| header.key_id)
             .collect();
         missing.sort_unstable();
         missing.dedup();
-        let now = self.inner.now();
         missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
-        let mut failed = HashMap::new();
-        for key_ids in missing.chunks(LOAD_AT_ONCE) {
-            let queries: Vec<_> = key_ids.iter().map(|key_id| self.query(*key_id)).collect();
-            let loaded = key_ids.iter().zip(self.inner.load(&queries).await);
-            failed.extend(loaded.filter_map(|(key_id, loaded)| Some((*key_id, loaded.err()?))));
-        }
-        failed
+        missing
     }
 
     /// Opens a record, unless its key has just failed to load: asking again for every

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bulla_backend::{GenerateRequest, KmsErrorKind, RewrapRequest, UnwrapRequest, WrapRequest};
+use bulla_backend::{
+    GenerateRequest, KmsError, KmsErrorKind, RewrapRequest, UnwrapRequest, WrapRequest,
+};
 use tokio::task::JoinSet;
 
 use crate::spellings::spellings;
@@ -18,6 +20,8 @@ use super::{
 
 /// Calls that run at once.
 const CONCURRENT_CALLS: usize = 1000;
+/// How often each is made at most, while the KMS is overrun.
+const ATTEMPTS: usize = 4;
 /// How long a call is waited for that is not expected to end; and the delay of a slow KMS.
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -157,10 +161,13 @@ pub async fn concurrent_calls_are_independent(fixture: &dyn KmsFixture) {
         let kek = Arc::clone(&kek);
         calls.spawn(async move {
             let context = context_of(&[("tenant", &format!("t-{call}"))], 1);
-            let generated = generate(&*kek, &context).await;
-            let rewrapped = kek.rewrap_key(RewrapRequest::new(&generated.wrapped, &context)).await;
-            let rewrapped = rewrapped.unwrap_or_else(|error| panic!("call {call}: {error}"));
-            assert_unwraps(&*kek, &rewrapped, &context, &generated.data_key).await;
+            let generate = || kek.generate_data_key(GenerateRequest::new(&context));
+            let generated = answered(call, generate).await;
+            let wrapped = &generated.wrapped;
+            let rewrap = || kek.rewrap_key(RewrapRequest::new(wrapped, &context));
+            let rewrapped = answered(call, rewrap).await;
+            let unwrapped = answered(call, || unwrap(&*kek, &rewrapped, &context)).await;
+            assert!(unwrapped.data_key == generated.data_key, "call {call} got another key");
             generated.data_key
         });
     }
@@ -169,6 +176,21 @@ pub async fn concurrent_calls_are_independent(fixture: &dyn KmsFixture) {
     for (at, key) in keys.iter().enumerate() {
         assert!(!keys[..at].contains(key), "one data key was generated twice");
     }
+}
+
+/// What `call` comes to. A server with so many callers may break a connection or two, by which
+/// nothing is mixed up: the call is made again then, a few times.
+async fn answered<T, F: Future<Output = Result<T, KmsError>>>(
+    number: usize,
+    call: impl Fn() -> F,
+) -> T {
+    for _ in 1..ATTEMPTS {
+        match call().await {
+            Err(error) if error.kind().is_retryable() => tokio::time::sleep(PATIENCE).await,
+            outcome => return outcome.unwrap_or_else(|error| panic!("call {number}: {error}")),
+        }
+    }
+    call().await.unwrap_or_else(|error| panic!("call {number}, {ATTEMPTS} times: {error}"))
 }
 
 /// No key appears in what `Debug` and errors show, in hexadecimal, base64 or as a
