@@ -27,8 +27,8 @@ use crate::limits::{
 const RESERVED_PREFIX: &[u8] = b"bulla";
 
 /// Encoded contexts up to this length need no heap: table, column and a row key
-/// of ordinary length fit.
-const INLINE_BYTES: usize = 128;
+/// of ordinary length fit. The whole has 112 bytes then, which are moved without a call.
+const INLINE_BYTES: usize = 96;
 
 /// Context of one record, bound to its payload by the AEAD: at most 32 pairs,
 /// keys of 1 to 64 bytes, values of up to 1024 bytes, 4096 bytes encoded.
@@ -59,7 +59,8 @@ impl RecordContext {
         K: AsRef<[u8]>,
         V: AsRef<[u8]>,
     {
-        let pairs = collect(pairs, RECORD_PAIRS_MAX)?;
+        let pairs = collect(pairs, RECORD_PAIRS_MAX);
+        check(&pairs, RECORD_PAIRS_MAX)?;
         pairs.iter().try_for_each(|(key, _)| check_not_reserved(key.as_ref()))?;
         Ok(Self(encode(&pairs, RECORD_CONTEXT_BYTES_MAX)?))
     }
@@ -116,7 +117,8 @@ impl ScopeContext {
         K: AsRef<[u8]>,
         V: AsRef<[u8]>,
     {
-        let pairs = collect(pairs, SCOPE_PAIRS_MAX)?;
+        let pairs = collect(pairs, SCOPE_PAIRS_MAX);
+        check(&pairs, SCOPE_PAIRS_MAX)?;
         for (key, value) in &pairs {
             check_not_reserved(key.as_ref())?;
             //= spec 3.2
@@ -181,21 +183,24 @@ impl KmsContext {
 /// Pairs while they are being sorted; eight are held without the heap.
 type Pieces<K, V> = SmallVec<[(K, V); 8]>;
 
-/// Collects at most `max` pairs, so that an endless iterator costs nothing, and
-/// checks each of them alone.
-fn collect<K, V>(
-    pairs: impl IntoIterator<Item = (K, V)>,
-    max: usize,
-) -> Result<Pieces<K, V>, ContextError>
+/// Collects `max` pairs and one more, so that an endless iterator costs nothing.
+fn collect<K, V>(pairs: impl IntoIterator<Item = (K, V)>, max: usize) -> Pieces<K, V> {
+    // Filled where it is: `collect` would move the whole.
+    let mut pieces = Pieces::new();
+    pieces.extend(pairs.into_iter().take(max + 1));
+    pieces
+}
+
+/// Checks the number of pairs, and each of them alone.
+fn check<K, V>(pairs: &[(K, V)], max: usize) -> Result<(), ContextError>
 where
     K: AsRef<[u8]>,
     V: AsRef<[u8]>,
 {
-    let pieces: Pieces<K, V> = pairs.into_iter().take(max + 1).collect();
-    if pieces.len() > max {
+    if pairs.len() > max {
         return Err(ContextError::TooManyPairs { max });
     }
-    for (key, value) in &pieces {
+    for (key, value) in pairs {
         let (key, value) = (key.as_ref(), value.as_ref());
         //= spec 3.1
         //# Keys MUST NOT be empty.
@@ -213,7 +218,7 @@ where
             });
         }
     }
-    Ok(pieces)
+    Ok(())
 }
 
 fn check_not_reserved(key: &[u8]) -> Result<(), ContextError> {
@@ -236,31 +241,41 @@ where
     K: AsRef<[u8]>,
     V: AsRef<[u8]>,
 {
-    let mut pairs: Pieces<&[u8], &[u8]> =
-        pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
+    let refs = pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
+    let mut pairs: Pieces<&[u8], &[u8]> = collect(refs, pairs.len());
     pairs.sort_unstable_by(|a, b| a.0.cmp(b.0));
     //= spec 3.1
     //# A key given twice MUST be refused, also when both values are equal.
     if let Some(two) = pairs.windows(2).find(|two| two[0].0 == two[1].0) {
         return Err(ContextError::DuplicateKey { key: text(two[0].0) });
     }
-    let encoded = write(&pairs);
     //= spec 3.1
     //# The limits of section 10 apply to the pairs and to the encoding as a whole, and MUST be
     //# checked on seal and on open alike.
-    if encoded.len() > max {
-        return Err(ContextError::TooLong { len: encoded.len(), max });
+    let len = encoded_len(&pairs);
+    if len > max {
+        return Err(ContextError::TooLong { len, max });
     }
-    Ok(encoded)
+    Ok(write(&pairs))
+}
+
+fn encoded_len(pairs: &[(&[u8], &[u8])]) -> usize {
+    2 + pairs.iter().map(|(key, value)| 4 + key.len() + value.len()).sum::<usize>()
 }
 
 /// The encoding proper. The limits keep every length within a u16.
 fn write(sorted: &[(&[u8], &[u8])]) -> SmallVec<[u8; INLINE_BYTES]> {
-    let mut out = SmallVec::new();
-    out.extend_from_slice(&(sorted.len() as u16).to_be_bytes());
+    let mut out = SmallVec::from_elem(0, encoded_len(sorted));
+    let mut rest = &mut out[..];
+    let mut put = |bytes: &[u8]| {
+        let (place, behind) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+        place.copy_from_slice(bytes);
+        rest = behind;
+    };
+    put(&(sorted.len() as u16).to_be_bytes());
     for piece in sorted.iter().flat_map(|(key, value)| [key, value]) {
-        out.extend_from_slice(&(piece.len() as u16).to_be_bytes());
-        out.extend_from_slice(piece);
+        put(&(piece.len() as u16).to_be_bytes());
+        put(piece);
     }
     out
 }

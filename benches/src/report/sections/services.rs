@@ -117,8 +117,9 @@ pub(super) fn cold(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
 pub(super) fn inserts(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     page.section("Beside a database", runs, "inserts", |page, bench| {
         page.paragraph(
-            "A transaction of many rows with sealed columns, and one that writes as many bytes \
-             without sealing them.",
+            "A transaction of many rows with sealed columns, beside one that writes as many \
+             bytes without sealing them. For comparison, also beside it: the plaintexts as they \
+             are, and what the raw cipher needs for as many bytes, which nothing can go below.",
         );
         let settings = settings(bench.records.iter());
         let groups = bench.records.iter().map(|record| Group {
