@@ -141,3 +141,26 @@ pub(crate) fn with_aad<T>(
     debug_assert!(complete, "a context is never longer");
     f(&aad)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// NIST SP 800-38D, section 6.4: GHASH goes over the padded associated data, the padded
+    /// ciphertext and one block of lengths; the tag takes one block of the cipher.
+    #[test]
+    fn blocks_are_those_of_text_and_associated_data_and_two() {
+        let cases = [
+            (0, 0, 2),
+            (0, 1, 3),
+            (1, 0, 3),
+            (16, 16, 4),
+            (17, 16, 5),
+            (16, 17, 5),
+            (1000, 93, 63 + 6 + 2),
+        ];
+        for (plaintext, aad, expected) in cases {
+            assert_eq!(blocks(&vec![0; plaintext], &vec![0; aad]), expected);
+        }
+    }
+}
