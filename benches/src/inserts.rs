@@ -125,10 +125,12 @@ impl Inserts {
             ))?;
         }
         let mut times = [const { Vec::new() }; Kind::ALL.len()];
-        for (round, first_id) in (0..).step_by(ROWS).take(self.rounds).enumerate() {
-            // Each is first, and behind each other one, as often.
-            for turn in 0..Kind::ALL.len() {
-                let turn = (turn + round) % Kind::ALL.len();
+        let mut random = fastrand::Rng::with_seed(6);
+        let mut turns = [0, 1, 2, 3, 4];
+        for first_id in (0..).step_by(ROWS).take(self.rounds) {
+            // What comes before must not be the same for one of them each time.
+            random.shuffle(&mut turns);
+            for turn in turns {
                 let start = Instant::now();
                 cells.insert(&mut database, Kind::ALL[turn], first_id)?;
                 times[turn].push(start.elapsed().as_nanos() as f64);

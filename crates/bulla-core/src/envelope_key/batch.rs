@@ -25,7 +25,8 @@ impl EnvelopeKey {
     /// [`seal_many`](Self::seal_many), with the new envelopes behind those in `envelopes`.
     ///
     /// # Errors
-    /// As [`seal_many`](Self::seal_many); `envelopes` is then as it was.
+    /// As [`seal_many`](Self::seal_many); `envelopes` is then as it was. (If `items` panics,
+    /// those that were sealed before stay.)
     pub fn seal_many_onto<'a>(
         &self,
         items: impl IntoIterator<Item = (&'a [u8], &'a RecordContext)>,

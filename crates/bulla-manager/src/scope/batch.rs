@@ -128,17 +128,25 @@ impl Scope {
     /// The keys of `envelopes` that are not at hand, each once.
     fn missing<'a>(&self, envelopes: impl IntoIterator<Item = &'a [u8]>) -> Vec<KeyId> {
         let (now, recent) = (self.inner.now(), self.state.recent());
-        let is_recent = |named: Named| {
-            let mut slots = recent.iter().map(|warm| &warm.slot);
-            slots.any(|slot| slot.key_id == named.key_id && self.serves(slot, now))
+        let mut named = vec![false; recent.len()];
+        let mut is_recent = |claim: Named| {
+            let found = recent
+                .iter()
+                .zip(&mut named)
+                .find(|(warm, _)| warm.slot.key_id == claim.key_id && self.serves(&warm.slot, now));
+            found.map(|(_, named)| *named = true).is_some()
         };
         let mut missing: Vec<_> = envelopes
             .into_iter()
-            .filter(|envelope| !Named::claimed_by(envelope).is_some_and(is_recent))
+            .filter(|envelope| !Named::claimed_by(envelope).is_some_and(&mut is_recent))
             .filter_map(|envelope| Header::parse(envelope).ok())
             .filter(|header| !header.kind.is_self_contained())
             .map(|header| header.key_id)
             .collect();
+        // The cache evicts what was not asked for: it must not be these, to make room for others.
+        for (warm, _) in recent.iter().zip(named).filter(|(_, named)| *named) {
+            self.inner.cache.slot(&warm.slot.key_id);
+        }
         missing.sort_unstable();
         missing.dedup();
         missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
