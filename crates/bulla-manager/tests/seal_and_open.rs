@@ -7,7 +7,7 @@ mod common;
 use bulla_core::{Header, KeyOptions, OpenError, RecordContext, Suite};
 use bulla_manager::{Error, Policy, Profile};
 use bulla_testkit::TestKms;
-use common::{World, record, scope};
+use common::{World, record, scope, secs};
 
 #[tokio::test]
 async fn what_one_process_seals_another_opens() {
@@ -163,6 +163,32 @@ async fn a_batch_with_too_long_a_record_uses_nothing_up() {
     }
     assert_eq!(scope.seal_many(&[(b"payload", &context)]).await.unwrap().len(), 1);
     assert_eq!(scope.prepare().await.unwrap(), first);
+}
+
+/// To be asked for counts as a use: what makes room for the others is the key of somebody else.
+#[tokio::test]
+async fn keys_that_are_prepared_together_do_not_displace_each_other() {
+    let world = World::new();
+    let sealer = world.manager().await;
+    let (ours, theirs) = (scope(&sealer), sealer.scope("t-2", "orders").unwrap());
+    let old = ours.seal(b"old", &record("1")).await.unwrap();
+    ours.rotate().await.unwrap();
+    world.pass(secs(30)).await;
+    let new = ours.seal(b"new", &record("1")).await.unwrap();
+    let other = theirs.seal(b"other", &record("1")).await.unwrap();
+    let mut policy = Policy::default();
+    policy.cached_deks_max = 2;
+    let reader = world.manager_with(policy).await;
+    let (ours, theirs) = (scope(&reader), reader.scope("t-2", "orders").unwrap());
+    ours.open(&old, &record("1")).await.unwrap();
+    world.pass(secs(5)).await;
+    theirs.open(&other, &record("1")).await.unwrap();
+    world.pass(secs(5)).await;
+    ours.prepare_to_open([&old[..], &new]).await.unwrap();
+    world.pass(secs(5)).await;
+    assert_eq!(ours.try_open(&old, &record("1")).unwrap().plaintext, b"old");
+    assert_eq!(ours.try_open(&new, &record("1")).unwrap().plaintext, b"new");
+    assert!(theirs.try_open(&other, &record("1")).is_err(), "there is room for two");
 }
 
 /// A suite that is only named for sealing is opened as well: with the key at hand and by
