@@ -1,14 +1,18 @@
 //! Target `differential`: three sealers, three openers.
 
+use std::collections::HashSet;
+
 use arbitrary::{Result, Unstructured};
-use bulla_core::Library;
+use bulla_core::{Header, Library};
 
 use super::case::{ALL, Case};
 use super::real;
 use crate::reference::Class;
+use crate::reference::header::REFERENCED_ONE_SHOT;
 
 /// Seals the same with the reference and both AEAD libraries: the bytes are the same, or the
-/// refusal is; and each opens it.
+/// refusal is; and each opens it. What the libraries seal with nonces of their own (lanes,
+/// epochs, batches), the reference opens, and no nonce comes twice.
 pub fn differential(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
@@ -42,6 +46,14 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     assert_eq!(ask.opener(&case, &keks).open(&sealed), plaintext);
     for library in Library::ALL {
         assert_eq!(real::open(*library, &ask, &case, &keks, &sealed), plaintext);
+    }
+    if case.kind == REFERENCED_ONE_SHOT {
+        let mut nonces = HashSet::new();
+        for sealed in Library::ALL.iter().flat_map(|one| real::seal_with_own_nonces(*one, &case)) {
+            assert_eq!(ask.opener(&case, &keks).open(&sealed), plaintext);
+            let nonce = Header::parse(&sealed).unwrap().nonce;
+            assert!(nonces.insert(nonce), "a nonce twice");
+        }
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 
 use bulla_core::{
     ChunkOpener, Codec, DataKey, DekVersion, Envelope, EnvelopeKey, ErrorClass, Head, KeyOptions,
-    Kind, Library, OpenError, OpenReader, RecordContext, ScopeContext, SealError, StreamOptions,
-    Suite, UnwrappedKey, Wrap, Wraps, hazmat,
+    Kind, Library, NonceMode, OpenError, OpenReader, RecordContext, ScopeContext, SealError,
+    StreamOptions, Suite, UnwrappedKey, Wrap, Wraps, hazmat,
 };
 
 use super::case::{Ask, Case, Keks};
@@ -117,6 +117,29 @@ pub(super) fn seal(library: Library, case: &Case, piece_len: usize) -> Result<Ve
         io::Write::write_all(&mut writer, piece).unwrap();
     }
     Ok(writer.finish().unwrap())
+}
+
+/// Envelopes of a referenced one-shot `case`, with nonces of the library's: by themselves, in
+/// an epoch, into a buffer, and, without a codec, many at a time.
+pub(super) fn seal_with_own_nonces(library: Library, case: &Case) -> Vec<Vec<u8>> {
+    let inputs = &case.inputs;
+    let (scope, context) = (scope(&inputs.scope).unwrap(), record(&inputs.record).unwrap());
+    let options = options(library, &[inputs.suite]).with_nonces(NonceMode::Epoch);
+    let version = DekVersion::new(case.version).expect("what was sealed has a version");
+    let key = EnvelopeKey::derive(&data_key(&inputs.dek), version, &scope, options).unwrap();
+    let (plaintext, codec) = (&case.plaintext[..], codec(inputs.codec));
+    let mut sealed: Vec<_> =
+        (0..3).map(|_| key.seal_as(codec, plaintext, &context).unwrap()).collect();
+    let mut out = vec![0xa5; plaintext.len() + EnvelopeKey::OVERHEAD + 7];
+    let len = key.seal_as_into(codec, plaintext, &context, &mut out).unwrap();
+    assert_eq!(out[len..], [0xa5; 7]);
+    out.truncate(len);
+    sealed.push(out);
+    if codec == Codec::RAW {
+        let many = key.seal_many([(plaintext, &context); 3]).unwrap();
+        sealed.extend(many.iter().map(<[u8]>::to_vec));
+    }
+    sealed
 }
 
 /// What is opened of `envelope`, as asked, with the DEK of `case` or one that a KEK unwraps.
