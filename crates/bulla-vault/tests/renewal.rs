@@ -69,22 +69,23 @@ async fn tokens_are_renewed_before_they_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_at_the_end_of_their_life_are_replaced_before_it() {
     let Some(bao) = Bao::find() else { return };
-    let tokens = json!({ "token_ttl": "3s", "token_max_ttl": "7s" });
+    // Not shorter: on a busy machine, a renewal may come a second late.
+    let tokens = json!({ "token_ttl": "8s", "token_max_ttl": "18s" });
     let (kek, relay, _) = by_app_role(&bao, tokens, LOOKUPS).await;
-    load(&kek, Duration::from_secs(9)).await;
+    load(&kek, Duration::from_secs(24)).await;
     let logins = kek.logins();
-    assert!((2..=4).contains(&logins), "{logins} logins in 9 s of tokens that live 7 s");
+    assert!((2..=4).contains(&logins), "{logins} logins in 24 s of tokens that live 18 s");
     assert_eq!(relay.seen(), 0, "no call found out by itself that its token had ended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_cannot_be_renewed_are_replaced_before_they_end() {
     let Some(bao) = Bao::find() else { return };
-    let tokens = json!({ "token_ttl": "2s", "token_type": "batch" });
+    let tokens = json!({ "token_ttl": "6s", "token_type": "batch" });
     let (kek, relay, _) = by_app_role(&bao, tokens, RENEWALS).await;
-    load(&kek, Duration::from_secs(5)).await;
+    load(&kek, Duration::from_secs(15)).await;
     let logins = kek.logins();
-    assert!((3..=6).contains(&logins), "{logins} logins in 5 s of a lease of 2 s");
+    assert!((3..=6).contains(&logins), "{logins} logins in 15 s of a lease of 6 s");
     assert_eq!(relay.seen(), 0);
 }
 

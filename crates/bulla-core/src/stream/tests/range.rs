@@ -497,3 +497,16 @@ fn blocks_follow_one_another() {
     assert_eq!(block(3), (2 * BLOCK + 21, 2 * BLOCK + 21));
     assert_eq!(block(u64::MAX), (2 * BLOCK + 21, 2 * BLOCK + 21));
 }
+
+/// Room is reserved for what there may be, and for nothing else.
+#[test]
+fn buffers_are_as_long_as_the_range() {
+    let layout = StreamLayout::new(68, 12, (HEAD + 2 * BLOCK + 21) as u64).unwrap();
+    let len = layout.claimed_plaintext_len();
+    assert_eq!(len, 2 * 4096 + 5);
+    for (range, room) in [(0..len, len), (0..1, 1), (4000..5000, 1000), (7..7, 0)] {
+        assert!(layout.buffer_for(&range).unwrap().capacity() as u64 >= room, "{range:?}");
+    }
+    assert_eq!(layout.buffer_for(&(0..len + 1)).unwrap().capacity(), 0);
+    assert_eq!(layout.buffer_for(&(0..u64::MAX)).unwrap().capacity(), 0);
+}
