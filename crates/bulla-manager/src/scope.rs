@@ -152,9 +152,8 @@ impl Scope {
     /// # Errors
     /// [`Error::NotWarm`] if the key is not at hand; otherwise as `open`.
     pub fn try_open(&self, envelope: &[u8], context: &RecordContext) -> Result<Opened, Error> {
-        match self.open_claimed(envelope, |keys| keys.open(envelope, context)) {
-            Some(Ok((plaintext, freshness))) => Ok(Opened::new(plaintext, freshness)),
-            Some(Err(error)) => Err(error),
+        match self.open_vec_now(envelope, context) {
+            Some(opened) => opened,
             None => {
                 self.named(envelope, Codec::RAW)?;
                 Err(self.not_warm())
@@ -236,6 +235,19 @@ impl Scope {
         open: impl FnOnce(&EnvelopeKey) -> Result<T, OpenError>,
     ) -> Option<Result<(T, Freshness), Error>> {
         self.open_now(Named::claimed_by(envelope)?, open)
+    }
+
+    /// Opens `envelope` into a new `Vec` with the key at hand; `None` if there is none.
+    #[inline(always)]
+    fn open_vec_now(
+        &self,
+        envelope: &[u8],
+        context: &RecordContext,
+    ) -> Option<Result<Opened, Error>> {
+        Some(match self.open_claimed(envelope, |keys| keys.open(envelope, context))? {
+            Ok((plaintext, freshness)) => Ok(Opened::new(plaintext, freshness)),
+            Err(error) => Err(error),
+        })
     }
 
     pub(crate) async fn seal_by<T>(

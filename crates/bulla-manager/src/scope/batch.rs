@@ -51,9 +51,8 @@ impl Scope {
         let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
         let mut opened = Vec::with_capacity(items.len());
         for (envelope, context) in items {
-            let open = |keys: &EnvelopeKey| keys.open(envelope, context);
-            opened.push(match self.open_claimed(envelope, open) {
-                Some(opened) => opened.map(|(plain, freshness)| Opened::new(plain, freshness)),
+            opened.push(match self.open_vec_now(envelope, context) {
+                Some(opened) => opened,
                 None => self.open_unless(&failed, Codec::RAW, (envelope, context)).await,
             });
         }
