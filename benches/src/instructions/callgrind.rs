@@ -68,6 +68,7 @@ pub(crate) fn count() -> anyhow::Result<Table> {
     let mut lines = printed.lines();
     let mut run: RunLine = serde_json::from_str(lines.next().context("no first line")?)?;
     run.run.versions.insert("valgrind".to_owned(), valgrind);
+    run.run.versions.insert("libc".to_owned(), libc_version());
     run.run.command = "bulla-bench instructions".to_owned();
     let rows = lines.zip(0..).map(|(line, row)| {
         let named: Row = serde_json::from_str(line)?;
@@ -84,6 +85,14 @@ struct RunLine {
 fn valgrind_version() -> anyhow::Result<String> {
     let output = Command::new("valgrind").arg("--version").output().context("valgrind")?;
     Ok(String::from_utf8(output.stdout)?.trim().trim_start_matches("valgrind-").to_owned())
+}
+
+/// The C library, whose copying and allocating is counted too: `glibc 2.36`.
+fn libc_version() -> String {
+    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let name = output.ok().filter(|output| output.status.success());
+    let name = name.and_then(|output| String::from_utf8(output.stdout).ok());
+    name.map_or_else(|| "another".to_owned(), |name| name.trim().to_owned())
 }
 
 /// Instructions of one call of the `row`th row. Callgrind numbers its files from 1.

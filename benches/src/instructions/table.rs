@@ -63,7 +63,7 @@ impl Table {
         if before.tools() != self.tools() {
             let tools = before.tools();
             return Ok(format!(
-                "another processor or compiler: shown, not judged. Before: {tools}"
+                "counted with other tools: shown, not judged. The table's: {tools}"
             ));
         }
         let same_rows = before.rows.len() == self.rows.len()
@@ -92,7 +92,10 @@ impl Table {
 
     /// What the counts depend on beside our code.
     fn tools(&self) -> String {
-        format!("{}, {}", self.run.features.join(" "), self.run.rustc)
+        let version = |name| self.run.versions.get(name).map_or("", String::as_str);
+        let (libc, valgrind) = (version("libc"), version("valgrind"));
+        let features = self.run.features.join(" ");
+        format!("{features}, {}, {libc}, valgrind {valgrind}", self.run.rustc)
     }
 
     /// The cipher's part of `row`, and ours; nothing where the row is the cipher's own.
@@ -115,10 +118,10 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn table(seal: u64, features: &str) -> Table {
+    fn table(seal: u64, libc: &str) -> Table {
         let run = serde_json::json!({
-            "bench": "instructions", "cpu": "a processor", "cores": 2, "features": [features],
-            "os": "linux", "rustc": "rustc 1.89.0", "versions": {}, "date": "2026-01-31",
+            "bench": "instructions", "cpu": "a processor", "cores": 2, "features": ["avx2"],
+            "os": "linux", "rustc": "rustc 1.89.0", "versions": { "libc": libc }, "date": "2026-01-31",
             "command": "bulla-bench instructions",
         });
         let run = serde_json::from_value(run).unwrap();
@@ -129,7 +132,7 @@ mod tests {
 
     #[test]
     fn growth_counts_when_it_is_large_in_both_ways() {
-        let judge = |was, now| table(now, "avx2").judge(&table(was, "avx2"));
+        let judge = |was, now| table(now, "glibc 2.36").judge(&table(was, "glibc 2.36"));
         assert!(
             judge(100, 121)
                 .unwrap_err()
@@ -143,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn another_processor_is_not_judged() {
-        let verdict = table(900, "avx512f").judge(&table(100, "avx2")).unwrap();
+    fn another_c_library_is_not_judged() {
+        let verdict = table(900, "glibc 2.41").judge(&table(100, "glibc 2.36")).unwrap();
         assert!(verdict.contains("not judged"), "{verdict}");
     }
 
     #[test]
     fn a_row_that_is_missing_is_noticed() {
-        let (whole, mut part) = (table(100, "avx2"), table(100, "avx2"));
+        let (whole, mut part) = (table(100, "glibc 2.36"), table(100, "glibc 2.36"));
         part.rows.pop();
         assert!(whole.judge(&part).is_err());
         assert!(part.judge(&whole).is_err());
@@ -160,7 +163,7 @@ mod tests {
     fn a_table_is_read_as_it_was_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("table.json");
-        table(100, "avx2").write(&path).unwrap();
-        assert_eq!(Table::read(&path).unwrap(), table(100, "avx2"));
+        table(100, "glibc 2.36").write(&path).unwrap();
+        assert_eq!(Table::read(&path).unwrap(), table(100, "glibc 2.36"));
     }
 }
