@@ -5,6 +5,10 @@
 //! Calls may be made from anywhere, a thread that runs async code included, though
 //! there they block it.
 //!
+//! A process that forks starts a manager in each child: the thread stays with the
+//! parent. In the child, what the parent's manager has at hand seals and opens until the
+//! policy's deadlines; every other call fails with [`Error::ProcessForked`].
+//!
 //! ```
 //! use std::sync::Arc;
 //! use bulla_core::RecordContext;
@@ -24,6 +28,7 @@
 //! ```
 
 use std::future::Future;
+use std::process;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -186,6 +191,8 @@ const HEADER: usize = bulla_core::Header::LEN;
 #[derive(Debug)]
 struct Worker {
     handle: Handle,
+    /// The process that has the thread.
+    process: u32,
     /// Dropped to stop the thread.
     _stop: oneshot::Sender<()>,
 }
@@ -203,7 +210,7 @@ impl Worker {
                 let _ = runtime.block_on(stopped);
             })
             .map_err(|_| Error::NoRuntime)?;
-        Ok(Self { handle, _stop: stop })
+        Ok(Self { handle, process: process::id(), _stop: stop })
     }
 
     /// Runs `work` on the worker's thread and waits for it.
@@ -211,6 +218,10 @@ impl Worker {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {
+        // Nobody would answer: a forked child has none of its parent's threads.
+        if process::id() != self.process {
+            return Err(Error::ProcessForked);
+        }
         let (done, outcome) = mpsc::sync_channel(1);
         drop(self.handle.spawn(async move {
             // Nobody listens if the caller's thread is gone.

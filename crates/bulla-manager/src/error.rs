@@ -114,6 +114,10 @@ pub enum Error {
     /// There is no tokio runtime to run on.
     #[error("a manager needs a tokio runtime; without one, use the blocking manager")]
     NoRuntime,
+    /// This process was forked from the one that started the manager, whose thread did not
+    /// come along.
+    #[error("this process was forked after the manager was started; start another one in it")]
+    ProcessForked,
     /// The profile forbids a KEK.
     #[error("profile production refuses {kek}: {reason}")]
     Profile {

@@ -35,7 +35,7 @@ mod unix {
         NonceMode, RecordContext, ScopeContext, SealError, SingleUseKey, StreamOptions, Suite,
         Wrap, Wraps,
     };
-    use bulla_manager::{Manager, MemoryKeyStore, Profile, Scope, SystemClock};
+    use bulla_manager::{Error, Manager, MemoryKeyStore, Profile, Scope, SystemClock, blocking};
     use bulla_sys::{generation, testing::pretend_generation};
     use bulla_testkit::TestKms;
     use libtest_mimic::{Arguments, Trial};
@@ -54,6 +54,8 @@ mod unix {
         ("a_single_use_key_is_of_no_use_in_a_child", a_single_use_key_is_of_no_use_in_a_child),
         ("a_warm_manager_does_not_repeat_nonces", a_warm_manager_does_not_repeat_nonces),
         ("without_detection_a_warm_manager_does", without_detection_a_warm_manager_does),
+        // The last one: it leaves a thread behind.
+        ("a_blocking_manager_does_not_hang_in_a_child", a_blocking_manager_does_not_hang),
     ];
 
     pub(super) fn main() {
@@ -233,6 +235,25 @@ mod unix {
             });
             assert_eq!(child.answer(), nonces(RECORDS, || try_seal(scope)));
         });
+    }
+
+    /// What is at hand seals in the child; what would need the thread of the parent fails.
+    fn a_blocking_manager_does_not_hang() {
+        let kms = Arc::new(TestKms::new("fork"));
+        let store = Arc::new(MemoryKeyStore::new(Arc::new(SystemClock)).unwrap());
+        let builder = Manager::builder(Profile::Development, kms, store);
+        let manager = blocking::Manager::start(builder).unwrap();
+        let (warm, cold) = ["warm", "cold"].map(|name| manager.scope("t-1", name).unwrap()).into();
+        let record = RecordContext::empty();
+        warm.prepare().unwrap();
+        let child = Child::new(Copy::Fork, || {
+            let seals = warm.seal(b"x", &record).is_ok();
+            let refused = [warm.prepare().map(drop), cold.seal(b"x", &record).map(drop)];
+            let refused = refused.iter().all(|call| matches!(call, Err(Error::ProcessForked)));
+            vec![[u8::from(seals); 24], [u8::from(refused); 24]]
+        });
+        assert_eq!(child.answer(), [[1; 24]; 2]);
+        assert!(cold.seal(b"x", &record).is_ok(), "the parent goes on");
     }
 
     /// Calls `f` with a scope that has its key at hand, of a manager on a runtime without

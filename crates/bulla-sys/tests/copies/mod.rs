@@ -39,6 +39,9 @@ impl Child {
         };
         assert!(child >= 0, "{copy:?} failed");
         if child == 0 {
+            // One that hangs is killed, and thereby fails.
+            // SAFETY: a system call.
+            unsafe { libc::alarm(120) };
             let done = catch_unwind(AssertUnwindSafe(work));
             // SAFETY: ends the process at once; nothing of the parent's is flushed twice.
             unsafe { libc::_exit(i32::from(done.is_err())) };
