@@ -1,6 +1,8 @@
 //! Typed values: what a codec makes of them is sealed, and the codec is authenticated
 //! with it (spec, section 2.4).
 
+#[cfg(any(feature = "json", feature = "bincode"))]
+use bulla_sys::WipedVec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -106,8 +108,12 @@ impl ValueCodec for Json {
     const CODEC: Codec = Codec::JSON;
 
     fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Zeroizing<Vec<u8>>, ValueError> {
+        let mut bytes = WipedVec::default();
         // The error may quote the value: it is dropped.
-        serde_json::to_vec(value).map(Zeroizing::new).map_err(|_| ValueError::Encode(Self::CODEC))
+        match serde_json::to_writer(&mut bytes, value) {
+            Ok(()) => Ok(Zeroizing::new(bytes.into_inner())),
+            Err(_) => Err(ValueError::Encode(Self::CODEC)),
+        }
     }
 
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ValueError> {
@@ -129,9 +135,12 @@ impl ValueCodec for Bincode {
     const CODEC: Codec = Codec::BINCODE;
 
     fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Zeroizing<Vec<u8>>, ValueError> {
-        bincode::serde::encode_to_vec(value, bincode::config::standard())
-            .map(Zeroizing::new)
-            .map_err(|_| ValueError::Encode(Self::CODEC))
+        let mut bytes = WipedVec::default();
+        match bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
+        {
+            Ok(_) => Ok(Zeroizing::new(bytes.into_inner())),
+            Err(_) => Err(ValueError::Encode(Self::CODEC)),
+        }
     }
 
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ValueError> {

@@ -255,6 +255,28 @@ async fn a_large_batch_may_take_longer_than_one_load() {
     assert!(call.await.unwrap().iter().all(Result::is_ok));
 }
 
+/// The KMS hangs when the key that seals has to be loaded: ten seconds for all, not for each.
+#[tokio::test]
+async fn a_batch_that_cannot_be_resealed_waits_for_the_key_once() {
+    let world = World::new();
+    let manager = world.manager().await;
+    let ours = scope(&manager);
+    let sealed = ours.seal(b"payload", &record("1")).await.unwrap();
+    scope(&world.manager().await).rotate().await.unwrap();
+    world.kms.hold();
+    world.pass(common::secs(10)).await;
+    assert!(ours.try_open(&sealed, &record("1")).unwrap().freshness.stale_dek);
+    let call = tokio::spawn(async move {
+        let context = record("1");
+        ours.reseal_many(&[(&sealed[..], &context); 5]).await
+    });
+    world.pass(Policy::default().load_timeout + common::secs(2)).await;
+    assert!(call.is_finished());
+    let resealed = call.await.unwrap();
+    assert_eq!(resealed.len(), 5);
+    assert!(resealed.iter().all(|outcome| matches!(outcome, Err(Error::Timeout))), "{resealed:?}");
+}
+
 #[tokio::test]
 async fn the_profile_and_the_policy_are_checked_at_the_start() {
     let world = World::new();

@@ -25,7 +25,9 @@
 //! **Nothing here waits for another thread.** The child of a fork has one thread,
 //! and a lock that another thread held at that moment stays locked in the child for
 //! ever. So there is no `Mutex`, `Once` or `OnceLock` in this crate: threads that
-//! meet in a first use do the work twice, and one result is kept.
+//! meet in a first use do the work twice, and one result is kept. (One lock is left, which
+//! the standard library keeps for the environment: [`prefers_fresh_nonces`] takes it once.
+//! It is in the way of a child that was forked while another thread set a variable.)
 //!
 //! # What each system gives
 //!
@@ -72,4 +74,4 @@ pub use fresh::{extend_filled, filled_vec};
 pub use memory::{LockStatus, LockedBytes, lock_status};
 pub use stack::{brush_stack, wipe_stack};
 pub use thread::thread_number;
-pub use wiped::WipedVec;
+pub use wiped::{Unreleased, WipedVec};

@@ -1,5 +1,7 @@
 //! Buffers for plaintext, wiped at the speed of a copy.
 
+use std::io::{self, Write};
+use std::mem;
 use std::ops::{Deref, DerefMut};
 
 /// A vector of bytes whose memory is overwritten with zeros when it is dropped: as
@@ -7,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 /// encrypting what it wipes.
 ///
 /// As there, a vector that grows leaves its old memory behind: make it as large as it will
-/// be.
+/// be, or write to it by [`io::Write`], which wipes what it leaves.
 ///
 /// ```
 /// let mut chunk = bulla_sys::WipedVec::from(vec![0; 4096]);
@@ -26,6 +28,35 @@ impl WipedVec {
         // The compiler has to take it that somebody reads the zeros.
         zeroize::optimization_barrier(self.0.as_slice());
         self.0.clear();
+    }
+
+    /// The bytes, which are not wiped any more.
+    pub fn into_inner(mut self) -> Vec<u8> {
+        mem::take(&mut self.0)
+    }
+
+    /// Makes room for `more` bytes, and wipes the memory that is thereby left.
+    fn grow(&mut self, more: usize) {
+        let capacity = self.len().saturating_add(more).max(2 * self.capacity());
+        let mut larger = Vec::with_capacity(capacity);
+        larger.extend_from_slice(self);
+        self.wipe();
+        self.0 = larger;
+    }
+}
+
+/// Appends. Cannot fail.
+impl Write for WipedVec {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.capacity() - self.len() < buf.len() {
+            self.grow(buf.len());
+        }
+        self.0.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -55,9 +86,67 @@ impl Drop for WipedVec {
     }
 }
 
+/// Plaintext that its caller does not have yet: overwritten with zeros if that is never to be,
+/// for an error, a panic or a cancelled future. Memory that was only reserved is not touched:
+/// of a large range, most may never have been.
+#[derive(Default)]
+pub struct Unreleased(Vec<u8>);
+
+impl Unreleased {
+    /// The bytes, for the caller.
+    pub fn release(mut self) -> Vec<u8> {
+        mem::take(&mut self.0)
+    }
+}
+
+impl From<Vec<u8>> for Unreleased {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Deref for Unreleased {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Unreleased {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Unreleased {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // As in `WipedVec::wipe`.
+        zeroize::optimization_barrier(self.0.as_slice());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_appended() {
+        let mut bytes = WipedVec::default();
+        for part in [&b"plain"[..], b"", &[7; 1000], b"end"] {
+            bytes.write_all(part).unwrap();
+        }
+        bytes.flush().unwrap();
+        assert_eq!(bytes.into_inner(), [&b"plain"[..], &[7; 1000], b"end"].concat());
+    }
+
+    #[test]
+    fn what_is_released_is_whole() {
+        let mut bytes = Unreleased::from(vec![7; 3]);
+        bytes.extend_from_slice(b"x");
+        assert_eq!(bytes.release(), [7, 7, 7, b'x']);
+    }
 
     #[test]
     #[allow(unsafe_code, reason = "looks at memory behind the end of a vector")]

@@ -4,8 +4,7 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
-use bulla_sys::WipedVec;
-use zeroize::Zeroize;
+use bulla_sys::{Unreleased, WipedVec};
 
 use super::layout::invalid_input;
 use super::{ChunkOpener, StreamLayout};
@@ -97,35 +96,24 @@ impl<S: FetchAt> RangeReader<S> {
     /// `OutOfMemory` for one that does not fit. What the source fails with. Nothing is
     /// returned then.
     pub fn read_range(&mut self, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let mut plaintext = Vec::new();
-        let read = self.read_range_into(&range, &mut plaintext);
-        if let Err(error) = read {
-            // What was written, and not the room that was reserved.
-            plaintext.as_mut_slice().zeroize();
-            return Err(error);
-        }
-        Ok(plaintext)
-    }
-
-    fn read_range_into(&mut self, range: &Range<u64>, plaintext: &mut Vec<u8>) -> io::Result<()> {
-        let chunks = self.layout.chunks_of(range)?;
+        let mut plaintext = Unreleased::default();
         let mut chunk = WipedVec::from(vec![0; self.opener.chunk_len()]);
-        for index in chunks {
+        for index in self.layout.chunks_of(&range)? {
             let len = self.open_chunk(index, &mut chunk)?;
             //= spec 7.3
             //# T comes from the store and is not authenticated, so a result that depends on it
             //# MUST NOT be given before chunk m has been opened
             if index == self.layout.last_chunk() {
                 self.len = Some(self.layout.claimed_plaintext_len());
-                self.layout.check_end(range)?;
+                self.layout.check_end(&range)?;
             }
             // Room is made once something has proved authentic.
             if plaintext.is_empty() {
-                *plaintext = self.layout.buffer_for(range)?;
+                plaintext = self.layout.buffer_for(&range)?.into();
             }
-            plaintext.extend_from_slice(self.layout.part_of(index, &chunk[..len], range));
+            plaintext.extend_from_slice(self.layout.part_of(index, &chunk[..len], &range));
         }
-        Ok(())
+        Ok(plaintext.release())
     }
 
     /// The source.

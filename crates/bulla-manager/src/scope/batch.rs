@@ -1,12 +1,23 @@
 //! Many records at a time.
 
 use std::collections::HashMap;
+use std::mem;
 
 use bulla_core::{Codec, EnvelopeKey, Envelopes, Header, KeyId, OpenError};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Item, Named, Scope};
 use crate::Error;
 use crate::freshness::Opened;
+
+/// Opened records that their caller does not have yet: wiped if the call is cancelled.
+struct Unreturned(Vec<Result<Opened, Error>>);
+
+impl Drop for Unreturned {
+    fn drop(&mut self) {
+        self.0.iter_mut().flatten().for_each(|opened| opened.plaintext.zeroize());
+    }
+}
 
 /// Records sealed with one look at their key.
 const SEALED_AT_ONCE: usize = 256;
@@ -49,29 +60,23 @@ impl Scope {
     /// What is opened is all in memory at once.
     pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
         let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
-        let mut opened = Vec::with_capacity(items.len());
+        let mut opened = Unreturned(Vec::with_capacity(items.len()));
         for (envelope, context) in items {
-            opened.push(match self.open_vec_now(envelope, context) {
+            opened.0.push(match self.open_vec_now(envelope, context) {
                 Some(opened) => opened,
                 None => self.open_unless(&failed, Codec::RAW, (envelope, context)).await,
             });
         }
-        opened
+        mem::take(&mut opened.0)
     }
 
     /// [`reseal`](Self::reseal) for many records, each with a result of its own.
     pub async fn reseal_many(&self, items: &[Item<'_>]) -> Vec<Result<Option<Vec<u8>>, Error>> {
         let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
+        let mut no_key = None;
         let mut resealed = Vec::with_capacity(items.len());
         for item in items {
-            let (envelope, context) = *item;
-            resealed.push(match Header::parse(envelope) {
-                Ok(Header { codec, .. }) => match self.open_unless(&failed, codec, *item).await {
-                    Ok(opened) => self.reseal_opened(codec, opened, context).await,
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(OpenError::from(error).into()),
-            });
+            resealed.push(self.reseal_unless(&failed, &mut no_key, *item).await);
         }
         resealed
     }
@@ -150,6 +155,30 @@ impl Scope {
         missing.dedup();
         missing.retain(|key_id| !self.slot(key_id).is_some_and(|slot| self.serves(&slot, now)));
         missing
+    }
+
+    /// [`reseal`](Self::reseal), unless one of the two keys has just failed to load.
+    async fn reseal_unless(
+        &self,
+        failed: &HashMap<KeyId, Error>,
+        no_key: &mut Option<Error>,
+        (envelope, context): Item<'_>,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let codec = Header::parse(envelope).map_err(OpenError::from)?.codec;
+        let opened = self.open_unless(failed, codec, (envelope, context)).await?;
+        if opened.freshness.wants_reseal()
+            && let Some(error) = no_key
+        {
+            drop(Zeroizing::new(opened.plaintext));
+            return Err(error.clone());
+        }
+        let resealed = self.reseal_opened(codec, opened, context).await;
+        if let Err(error) = &resealed
+            && !matches!(error, Error::Seal(_))
+        {
+            *no_key = Some(error.clone());
+        }
+        resealed
     }
 
     /// Opens a record, unless its key has just failed to load: asking again for every

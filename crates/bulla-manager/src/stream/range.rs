@@ -6,8 +6,7 @@ use std::io;
 use std::ops::Range;
 
 use bulla_core::{ChunkOpener, StreamLayout};
-use bulla_sys::WipedVec;
-use zeroize::Zeroize;
+use bulla_sys::{Unreleased, WipedVec};
 
 use super::Lease;
 use crate::Error;
@@ -64,33 +63,20 @@ where
     /// [`Error::Io`] for one that ends before it begins or does not fit into memory, and
     /// if `fetch` fails; what is wrong with the keys.
     pub async fn read_range(&mut self, range: Range<u64>) -> Result<Vec<u8>, Error> {
-        let mut plaintext = Vec::new();
-        if let Err(error) = self.read_range_into(&range, &mut plaintext).await {
-            // What was written, and not the room that was reserved.
-            plaintext.as_mut_slice().zeroize();
-            return Err(error);
-        }
-        Ok(plaintext)
-    }
-
-    async fn read_range_into(
-        &mut self,
-        range: &Range<u64>,
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        for index in self.layout.chunks_of(range)? {
+        let mut plaintext = Unreleased::default();
+        for index in self.layout.chunks_of(&range)? {
             let chunk = self.open_chunk(index).await?;
             if index == self.layout.last_chunk() {
                 self.len = Some(self.layout.claimed_plaintext_len());
-                self.layout.check_end(range)?;
+                self.layout.check_end(&range)?;
             }
             // Room is made once something has proved authentic.
             if plaintext.is_empty() {
-                *plaintext = self.layout.buffer_for(range)?;
+                plaintext = self.layout.buffer_for(&range)?.into();
             }
-            plaintext.extend_from_slice(self.layout.part_of(index, &chunk, range));
+            plaintext.extend_from_slice(self.layout.part_of(index, &chunk, &range));
         }
-        Ok(())
+        Ok(plaintext.release())
     }
 
     /// Fetches and opens one chunk.
