@@ -646,6 +646,8 @@ needs:     pip install -r requirements.txt""",
     options = parser.parse_args()
     if options.open == (options.directory is not None) or (options.open and options.dek is None):
         parser.error("give a directory, or --open with --dek")
+    if options.range and not 0 <= options.range[0] <= options.range[1]:
+        parser.error("--range A B: 0 <= A <= B")
     return open_one(options) if options.open else check_directory(options.directory)
 
 

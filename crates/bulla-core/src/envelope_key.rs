@@ -235,8 +235,9 @@ impl EnvelopeKey {
     /// Seals `plaintext` into the start of `out` and returns the length of the
     /// envelope, 84 bytes more than the plaintext's.
     ///
-    /// Allocates nothing, but for the key object that starts an epoch, once in
-    /// 2^16 records.
+    /// Allocates nothing, but for the key object that starts an epoch, once in 2^16 records
+    /// or 2^30 blocks of 16 bytes, and one for each record while more than eight threads seal
+    /// at once.
     ///
     /// # Errors
     /// [`SealError`]; `out` then holds nothing of the plaintext.

@@ -289,7 +289,8 @@ impl DerivedKeys {
         //# message key of the parent's, and MUST destroy those of a DEK before it seals under it.
         if self.generation.swap(generation, Ordering::Relaxed) != generation {
             // A lane that is taken is the caller's, who has emptied it, or that of a seal
-            // which began before; its epoch is replaced when it is used next.
+            // which began before: its epoch is replaced when it is used next, or, if a fork
+            // has left that thread behind, stays with the key and is never used again.
             let lanes = self.lanes.iter().filter_map(OnceBox::get);
             for mut keys in lanes.filter_map(TryLock::try_lock) {
                 *keys = Keys::default();

@@ -69,6 +69,8 @@ impl Recipients {
     /// Suites and AEAD library other than the default ones.
     pub fn key_options(mut self, options: KeyOptions) -> Self {
         self.options = options;
+        // What is sealed here can be opened and rewrapped here.
+        self.options.accepted = options.accepted.and(options.suite);
         self
     }
 

@@ -1,5 +1,7 @@
 //! Typed values, as a codec of the format writes them.
 
+use std::fmt;
+
 use bulla_core::{RecordContext, ValueCodec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,14 +9,20 @@ use zeroize::Zeroizing;
 
 use crate::{Error, Freshness, Scope};
 
-/// An opened value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An opened value. Its `Debug` leaves the value out.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenedValue<T> {
     /// The value.
     pub value: T,
     /// Whether the record should be resealed.
     pub freshness: Freshness,
+}
+
+impl<T> fmt::Debug for OpenedValue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedValue").field("freshness", &self.freshness).finish_non_exhaustive()
+    }
 }
 
 impl Scope {

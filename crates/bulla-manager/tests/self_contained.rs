@@ -127,6 +127,19 @@ async fn keks_are_one_to_eight_and_distinct() {
     assert!(matches!(twice, Err(Error::Wraps(_))));
 }
 
+/// A suite that is only named for sealing is opened and rewrapped as well.
+#[tokio::test]
+async fn what_is_sealed_here_can_be_opened_and_rewrapped_here() {
+    let mut options = KeyOptions::default();
+    options.suite = Suite::Xaes256GcmSiv;
+    let (a, b) = (kms("a"), kms("b"));
+    let ours = Recipients::new([a]).key_options(options);
+    let envelope = ours.seal(&exports(), b"report", &file("1")).await.unwrap();
+    assert_eq!(ours.open(&exports(), &envelope, &file("1")).await.unwrap(), b"report");
+    let added = ours.add(&exports(), &envelope, &Recipients::new([b])).await.unwrap();
+    assert_eq!(wraps(&with_head(&envelope, &added)), 2);
+}
+
 #[tokio::test]
 async fn streams_carry_their_key_too() {
     let (a, b) = (kms("a"), kms("b"));

@@ -5,12 +5,15 @@
 mod common;
 
 use std::io;
+use std::panic;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bulla_backend::{DekState, KeyAdmin, KeyStore, StateChange};
 use bulla_core::{Codec, Header, OpenError, StreamOptions};
 use bulla_manager::{Error, Policy, Scope};
 use common::{World, record, scope, secs};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const CHUNK: usize = 4096;
 
@@ -207,6 +210,44 @@ async fn bytes_of_streams_count_towards_the_budget() {
     common::World::pass(&world, secs(30)).await;
     let next = seal(&scope, b"x").await;
     assert_eq!(Header::parse(&next).unwrap().dek_version.unwrap().get(), 2);
+}
+
+/// Panics at the second write, and would go on.
+struct Panicking {
+    writes: usize,
+}
+
+impl AsyncWrite for Panicking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes += 1;
+        assert_ne!(self.writes, 2, "as asked");
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_writer_panicked_has_failed() {
+    let world = World::new();
+    let scope = scope(&world.manager().await);
+    let writer = Panicking { writes: 0 };
+    let mut stream = scope.seal_stream(writer, &record("1"), options()).await.unwrap();
+    stream.write_all(&plaintext(CHUNK)).await.unwrap();
+    let mut flush =
+        || Pin::new(&mut stream).poll_flush(&mut Context::from_waker(Waker::noop())).is_pending();
+    assert!(panic::catch_unwind(panic::AssertUnwindSafe(&mut flush)).is_err());
+    assert!(stream.shutdown().await.is_err());
 }
 
 #[tokio::test]

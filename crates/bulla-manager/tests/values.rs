@@ -20,6 +20,7 @@ async fn a_value_opens_by_the_codec_that_wrote_it_and_by_no_other() {
     let bincode = scope.seal_value::<Bincode, _>(&value, &record("1")).await.unwrap();
     let opened = scope.open_value::<Json, (String, u8)>(&json, &record("1")).await.unwrap();
     assert_eq!(opened.value, value);
+    assert!(!format!("{opened:?}").contains("ada"), "{opened:?}");
     let opened = scope.open_value::<Bincode, (String, u8)>(&bincode, &record("1")).await;
     assert_eq!(opened.unwrap().value, value);
     let crossed = scope.open_value::<Bincode, (String, u8)>(&json, &record("1")).await;

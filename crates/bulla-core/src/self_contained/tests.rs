@@ -293,6 +293,9 @@ fn a_suite_is_opened_only_where_it_is_accepted() {
         let refusing = KeyOptions::default().with_suite(other);
         let refused = check(&envelope, &dek, &scope("acme"), refusing).map(|_| ());
         assert_eq!(refused, Err(OpenError::SuiteNotAllowed(suite)));
+        // What would seal in it opens it, too.
+        let sealing = KeyOptions { suite, accepted: Suites::only(other), ..refusing };
+        assert!(check(&envelope, &dek, &scope("acme"), sealing).is_ok());
         let head = Head::parse(&envelope).unwrap();
         assert_eq!(
             head.accept(ONE_SHOT, Codec::RAW, Suites::only(other)),

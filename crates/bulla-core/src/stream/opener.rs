@@ -122,7 +122,7 @@ impl ChunkOpener {
     /// # Errors
     /// [`OpenError::BufferTooSmall`] and [`OpenError::StreamEnded`] change nothing. After
     /// [`OpenError::Authentication`], which a stream that is cut off also ends in, and
-    /// [`OpenError::Header`] beyond 2^32 chunks or 2^44 bytes, every later call fails in
+    /// [`OpenError::Header`] beyond 2^32 chunks or 2^44 bytes, every later call of it fails in
     /// the same way. `out` then holds nothing of the plaintext.
     pub fn open_next(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize, OpenError> {
         self.check_open()?;
@@ -157,8 +157,8 @@ impl ChunkOpener {
         }
     }
 
-    /// Opens `block` as chunk `index`, whatever was opened before, into the start of
-    /// `out` and returns the length of its plaintext. A block shorter than
+    /// Opens `block` as chunk `index`, whatever was opened or refused before (each range
+    /// stands for itself, spec 7.3), into the start of `out` and returns the length of its plaintext. A block shorter than
     /// [`block_len`](Self::block_len) opens only as the last chunk of the stream.
     ///
     /// # Errors

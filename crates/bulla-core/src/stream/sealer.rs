@@ -62,7 +62,8 @@ impl ChunkSealer {
         self.plaintext_len
     }
 
-    /// Whether the stream was ended, or has failed.
+    /// Whether nothing more can be sealed: the stream was ended, or has failed. (Of an
+    /// opener, [`is_ended`](crate::ChunkOpener::is_ended) says that all has arrived.)
     pub fn is_ended(&self) -> bool {
         self.next.is_none()
     }

@@ -11,6 +11,7 @@ mod refusals;
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
+use std::{mem, panic};
 
 use super::*;
 use crate::{DataKey, DekVersion, Envelope, EnvelopeKey, KeyOptions, ScopeContext};
@@ -290,6 +291,32 @@ fn into_inner_gives_the_source_back() {
     let mut reader = key.open_reader(&envelope[..], &record("a"), Codec::RAW).unwrap();
     reader.read_exact(&mut [0; 1]).unwrap();
     assert_eq!(reader.into_inner(), &envelope[HEAD + BLOCK..], "no more than a block was read");
+}
+
+/// Panics once, and would go on.
+struct Panicking {
+    panics: bool,
+}
+
+impl Write for Panicking {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        assert!(!mem::take(&mut self.panics), "as asked");
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_writer_that_panicked_has_failed() {
+    let key = key();
+    let mut writer = sealer(&key).into_writer(Panicking { panics: true });
+    let write = || writer.write_all(&plaintext(C + 1));
+    assert!(panic::catch_unwind(panic::AssertUnwindSafe(write)).is_err());
+    let end = writer.finish().map(|_| ()).unwrap_err();
+    assert_eq!(seal_error(&end), SealError::StreamEnded);
 }
 
 /// Takes a few bytes at a time, and fails in call number `fails`, once.

@@ -93,6 +93,8 @@ impl<W: Write> SealWriter<W> {
         if self.failed {
             return Err(crate::SealError::StreamEnded.into());
         }
+        // Also one that panics.
+        self.failed = true;
         let result = step(self);
         self.failed = result.is_err();
         result

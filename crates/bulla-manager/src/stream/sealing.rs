@@ -126,6 +126,8 @@ impl<W: AsyncWrite + Unpin> SealStream<W> {
         if self.failed {
             return Poll::Ready(Err(SealError::StreamEnded.into()));
         }
+        // Also one that panics.
+        self.failed = true;
         let result = step(self);
         self.failed = matches!(result, Poll::Ready(Err(_)));
         result
