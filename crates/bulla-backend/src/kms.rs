@@ -13,6 +13,9 @@ use crate::{KekId, KekState, KekVersion, KmsError, WrappedKey};
 /// # Contract
 /// - An object stands for one KEK. A blob that names another one is refused as
 ///   [`Tampered`](crate::KmsErrorKind::Tampered) before any request is sent.
+/// - The KEK wraps by authenticated encryption or RSA-OAEP, never by PKCS #1 v1.5 or by CBC
+///   with padding: callers tell a blob that was refused from a key that is another one, and
+///   with such a KEK that is enough to recover a DEK.
 /// - The whole context reaches the KMS with every call and is authenticated there:
 ///   a missing, extra or changed pair fails as `Tampered`.
 /// - [`KekVersion`] is what the KMS reported or the blob says, or `Unknown`.
@@ -28,6 +31,9 @@ use crate::{KekId, KekState, KekVersion, KmsError, WrappedKey};
 ///   leaves no lock held and nothing half-written.
 /// - No retries and no time-outs in here: both are decorators' work.
 #[async_trait]
+//= spec 6.1
+//# A KEK MUST wrap by authenticated encryption, by RSA-OAEP, or by whatever else tells nothing about
+//# a key to those who may submit blobs of their own making and learn which of them unwrap.
 pub trait KeyWrapper: fmt::Debug + Send + Sync + 'static {
     /// The KEK that this object stands for.
     fn kek(&self) -> &KekId;

@@ -281,7 +281,9 @@ impl Recipients {
         // Only keys of ours are asked, whatever the envelope names.
         for wrap in head.wraps().map(Wraps::entries).unwrap_or_default() {
             let Some(kek) = self.kek_of(wrap) else { continue };
-            // The version in the envelope is not authenticated yet.
+            //= spec 6.4
+            //# The KEK version is not authenticated at that point either: it MUST NOT reach a
+            //# service before it has been found to have the form of a version of that KEK.
             let version = KekVersion::Unknown;
             let wrapped = WrappedKey::new(kek.kek().clone(), version, wrap.blob.to_vec());
             let request = UnwrapRequest::new(&wrapped, &context);

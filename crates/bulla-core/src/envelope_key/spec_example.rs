@@ -4,10 +4,11 @@
 use std::io::{Read, Write};
 
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::one_shot::{split_nonce, with_aad};
-use crate::{SingleUseKey, StreamOptions, Wrap, Wraps};
+use crate::{Envelope, SingleUseKey, StreamOptions, UnwrappedKey, Wrap, Wraps};
 
 /// Value of `name` in the example that starts with `heading`: what follows the name,
 /// and the continuation lines.
@@ -24,6 +25,7 @@ fn value(heading: &str, name: &str) -> Vec<u8> {
 const INPUTS: &str = "## Appendix B.";
 const EXAMPLE: &str = "### B.1 ";
 const SELF_CONTAINED: &str = "### B.4 ";
+const REWRAPPED: &str = "A rewrap that drops the second entry";
 
 fn dek(heading: &str) -> DataKey {
     DataKey::init_with(|bytes| bytes.copy_from_slice(&value(heading, "DEK")))
@@ -137,6 +139,24 @@ fn every_library_seals_the_printed_self_contained_envelope() {
             b"ada@example.org",
             &example_record(),
         );
-        assert_eq!(sealed.unwrap(), value(SELF_CONTAINED, "envelope"), "{options:?}");
+        let sealed = sealed.unwrap();
+        assert_eq!(sealed, value(SELF_CONTAINED, "envelope"), "{options:?}");
+
+        let parsed = Envelope::parse(&sealed).unwrap();
+        let key = UnwrappedKey::check(
+            dek(SELF_CONTAINED),
+            parsed.head(),
+            Codec::RAW,
+            &example_scope(),
+            options,
+        );
+        let first = parsed.head().wraps().unwrap().entries()[..1].to_vec();
+        let wraps = parsed.head().wraps().unwrap().replaced_by(first).unwrap();
+        let head = key.unwrap().rewrap(&wraps).unwrap();
+        assert_eq!(head[68..70], value(REWRAPPED, "wraps_len"));
+        let rewrapped = [&head[..], parsed.payload()].concat();
+        assert_eq!(Sha256::digest(&rewrapped)[..], value(REWRAPPED, "SHA-256"), "{options:?}");
     }
+    let context = example_scope().single_use_kms_context();
+    assert_eq!(context.as_bytes(), value(SELF_CONTAINED, "CTX(KMS)"));
 }

@@ -21,7 +21,8 @@ use crate::limits::{STREAM_CHUNKS_MAX, STREAM_PLAINTEXT_BYTES_MAX};
 ///
 /// It is not `Clone` and cannot be resumed: two continuations would seal two chunks under
 /// one nonce. For the same reason it fails for good once a call has failed, and in a
-/// process that was forked or restored since.
+/// process that was forked since, or restored and told so
+/// ([`notify_restored`](crate::notify_restored)).
 pub struct ChunkSealer {
     head: Vec<u8>,
     keys: StreamKeys,
@@ -91,6 +92,8 @@ impl ChunkSealer {
         //# It MUST NOT be cloned, serialised, resumed or appended to; once it has failed, or has
         //# noticed that its process was forked or restored from a snapshot, every later call MUST
         //# fail.
+        //= spec 7.1
+        //# A sealer of streams MUST detect forks, in whatever mode records are sealed
         if bulla_sys::generation() != self.generation {
             return Err(SealError::ProcessCopied);
         }
