@@ -116,6 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_room_nothing_is_allocated() {
+        let mut all = Envelopes::with_capacity(10, 1000);
+        let info = allocation_counter::measure(|| {
+            for _ in 0..10 {
+                let _ = all.add(100, |out| Ok::<_, ()>(out.fill(7)));
+            }
+        });
+        assert_eq!((all.len(), info.count_total), (10, 0));
+    }
+
+    #[test]
     fn what_could_not_be_written_is_not_there() {
         let mut all = of(&[b"one"]);
         assert_eq!(all.add(5, |_| Err("no")), Err("no"));
