@@ -120,7 +120,10 @@ mod tests {
         let mut all = Envelopes::with_capacity(10, 1000);
         let info = allocation_counter::measure(|| {
             for _ in 0..10 {
-                let _ = all.add(100, |out| Ok::<_, ()>(out.fill(7)));
+                let _ = all.add(100, |out| {
+                    out.fill(7);
+                    Ok::<_, ()>(())
+                });
             }
         });
         assert_eq!((all.len(), info.count_total), (10, 0));
