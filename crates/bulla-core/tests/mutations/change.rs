@@ -34,7 +34,7 @@ changes! {
     SwapChunks, DuplicateChunk, RemoveChunk, TakeChunk,
     // Wraps; with the MAC as it was, with that of others, and of a holder of the DEK.
     SwapWraps, SwapBlobs, DuplicateWrap, RemoveWrap, AddWrap, SetGeneration,
-    TakeSection, TakeWraps, TakeRewrappedWraps, TakeRewrappedMac, ChangeHeaderAndMac,
+    TakeSection, TakeWraps, TakeRewrappedWraps, TakeRewrappedMac, HeaderUnderTrueMac,
     // What the opener holds.
     RecordContext, Scope, Dek, Version,
 }
@@ -56,7 +56,7 @@ impl Change {
             | Self::TakeWraps
             | Self::TakeRewrappedWraps
             | Self::TakeRewrappedMac
-            | Self::ChangeHeaderAndMac => kind.is_self_contained(),
+            | Self::HeaderUnderTrueMac => kind.is_self_contained(),
             // The version of those is always 0, and another DEK is what Dek does.
             Self::Version => !kind.is_self_contained(),
             _ => true,
