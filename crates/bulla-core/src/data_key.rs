@@ -7,7 +7,6 @@ use bulla_sys::LockedBytes;
 use subtle::ConstantTimeEq;
 
 use crate::ScopeContext;
-use crate::apart::apart;
 use crate::error::KeyError;
 use crate::kdf;
 
@@ -36,7 +35,7 @@ impl DataKey {
     /// leaves a copy behind on the stack. What `fill` itself leaves there is wiped.
     pub fn init_with(fill: impl FnOnce(&mut [u8; Self::LEN])) -> Self {
         let mut key = LockedBytes::zeroed();
-        apart(|| fill(key.as_bytes_mut()));
+        bulla_sys::apart(|| fill(key.as_bytes_mut()));
         Self(key)
     }
 
@@ -49,7 +48,7 @@ impl DataKey {
         fill: impl FnOnce(&mut [u8; Self::LEN]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut key = LockedBytes::zeroed();
-        apart(|| fill(key.as_bytes_mut()))?;
+        bulla_sys::apart(|| fill(key.as_bytes_mut()))?;
         Ok(Self(key))
     }
 

@@ -5,7 +5,6 @@ use sha2::Sha256;
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
-use crate::apart::apart;
 use crate::error::KeyError;
 use crate::{DataKey, KeyId, Suite};
 
@@ -26,7 +25,7 @@ pub(crate) fn expand(
     let mut info = SmallVec::<[&[u8]; 8]>::from_slice(&[DOMAIN, label.as_bytes(), &[0]]);
     info.extend_from_slice(parameters);
     // HMAC pads the key, and HKDF keeps the last block, in variables that they do not wipe.
-    apart(|| {
+    bulla_sys::apart(|| {
         let hkdf = Hkdf::<Sha256>::from_prk(key).map_err(|_| KeyError::Library)?;
         hkdf.expand_multi_info(&info, out).map_err(|_| KeyError::Library)
     })

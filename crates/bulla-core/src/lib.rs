@@ -26,7 +26,6 @@ compile_error!(
 );
 
 mod aead;
-mod apart;
 mod context;
 mod data_key;
 mod envelope;

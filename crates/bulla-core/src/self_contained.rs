@@ -10,7 +10,6 @@ use hmac::Mac;
 use zeroize::Zeroize;
 
 use crate::aead::{AeadKey, TAG_LEN};
-use crate::apart::apart;
 use crate::envelope::Head;
 use crate::error::{HeaderError, KeyError, OpenError, SealError};
 use crate::stream::{ChunkOpener, ChunkSealer, StreamKeys, StreamOptions, check_chunk_log2};
@@ -210,7 +209,7 @@ impl UnwrappedKey {
         if dek.single_use_id(scope)? != header.key_id {
             return Err(OpenError::WrongKey(header.key_id));
         }
-        apart(|| {
+        bulla_sys::apart(|| {
             let key = kdf::wraps_key(&dek, &header.key_id)?;
             //= spec 6.3
             //# An opener MUST verify it, in constant time, after the key id and before the
@@ -310,7 +309,7 @@ fn head_bytes(
 ) -> Result<Vec<u8>, KeyError> {
     let header_key_id = Header::key_id_at(header);
     let section = wraps.to_bytes();
-    let mac = apart(|| {
+    let mac = bulla_sys::apart(|| {
         let key = kdf::wraps_key(dek, &header_key_id)?;
         Ok(wraps::mac_of(&key, header, &section)?.finalize().into_bytes())
     })?;

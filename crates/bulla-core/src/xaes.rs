@@ -9,8 +9,6 @@ use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
-use crate::apart::apart;
-
 /// Length of the half of the nonce that chooses the derived key, in bytes.
 pub(crate) const PREFIX_LEN: usize = 12;
 
@@ -25,7 +23,7 @@ struct Parts {
 
 impl XaesKey {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        apart(|| {
+        bulla_sys::apart(|| {
             let cipher = Aes256Enc::new(key.into());
             let mut parts = Box::new(Parts { cipher, subkey: Zeroizing::new([0; 16]) });
             let Parts { cipher, subkey } = &mut *parts;
@@ -41,7 +39,7 @@ impl XaesKey {
         prefix: &[u8; PREFIX_LEN],
         use_key: impl FnOnce(&[u8; 32]) -> T,
     ) -> T {
-        apart(|| {
+        bulla_sys::apart(|| {
             let Parts { cipher, subkey } = &*self.0;
             let mut key = Zeroizing::new([0; 32]);
             for (counter, half) in (1_u8..).zip(key.as_chunks_mut::<16>().0) {

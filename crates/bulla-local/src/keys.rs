@@ -73,8 +73,7 @@ impl UnlockKey {
 
     /// Refuses a file that somebody without the key has written or changed.
     pub(crate) fn verify(&self, file: &KeyFile) -> Result<(), Failure> {
-        let mac = self.hmac()?.chain_update(file.authenticated_bytes()?);
-        if mac.verify_slice(&file.mac.0).is_ok() {
+        if self.with_mac(file, |mac| mac.verify_slice(&file.mac.0).is_ok())? {
             return Ok(());
         }
         // Public key ids tell a wrong secret from an edited file.
@@ -94,8 +93,7 @@ impl UnlockKey {
 
     /// Authenticates the file as it now is.
     pub(crate) fn authenticate(&self, file: &mut KeyFile) -> Result<(), Failure> {
-        let mac = self.hmac()?.chain_update(file.authenticated_bytes()?);
-        file.mac = Bytes(mac.finalize().into_bytes().into());
+        file.mac = Bytes(self.with_mac(file, |mac| mac.finalize().into_bytes().into())?);
         Ok(())
     }
 
@@ -169,8 +167,14 @@ impl UnlockKey {
             .map_err(library)
     }
 
+    /// What `f` makes of the MAC over `file`. The states of HMAC, as good as its key, are
+    /// wiped from the stack.
+    fn with_mac<T>(&self, file: &KeyFile, f: impl FnOnce(Hmac<Sha256>) -> T) -> Result<T, Failure> {
+        let bytes = file.authenticated_bytes()?;
+        bulla_sys::apart(|| Ok(f(self.hmac()?.chain_update(bytes))))
+    }
+
     fn hmac(&self) -> Result<Hmac<Sha256>, Failure> {
-        // In here, what is left on the stack is wiped.
         let key = DataKey::try_init_with(|out| {
             // No Extract: the unlock key is 32 uniform bytes (RFC 5869, section 3.3).
             let hkdf = Hkdf::<Sha256>::from_prk(self.0.expose_secret()).map_err(|_| no_mac())?;

@@ -5,8 +5,7 @@
 //! [`generation`] is a number that a copy made by fork does not share with its
 //! original; who counts compares it before every count. A key should reach neither
 //! swap nor core dumps nor the next owner of its memory. [`LockedBytes`] sees to
-//! that, as far as the system allows, and [`wipe_stack`] clears what was left on the
-//! way. [`filled_vec`] is a new vector that was not zeroed first.
+//! that, as far as the system allows, and [`apart`] clears what was left on the way. [`filled_vec`] is a new vector that was not zeroed first.
 //!
 //! | module | what | unsafe |
 //! |---|---|---|
@@ -72,6 +71,6 @@ pub use environment::prefers_fresh_nonces;
 pub use fork::{detects_forks, generation, notify_restored};
 pub use fresh::{extend_filled, filled_vec};
 pub use memory::{LockStatus, LockedBytes, lock_status};
-pub use stack::{brush_stack, wipe_stack};
+pub use stack::{apart, brush_stack, wipe_stack};
 pub use thread::thread_number;
 pub use wiped::{Unreleased, WipedVec};

@@ -2,26 +2,46 @@
 //! is not initialised is copied, what happens to be in a register goes to the stack.
 #![allow(unsafe_code, reason = "volatile writes, and code for processors with AVX")]
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
+
+/// Runs `work` in a stack frame of its own, then wipes that frame and those below it: keys
+/// are hashed, expanded and moved in there, and nobody else wipes the copies. What `work`
+/// returns is moved, so it should not be a key by value.
+///
+/// The limits are those of [`wipe_stack`]. Takes about a third of a microsecond longer than
+/// `work`.
+///
+/// ```
+/// let mut key = bulla_sys::LockedBytes::<32>::zeroed();
+/// bulla_sys::apart(|| key.as_bytes_mut().fill(7));
+/// ```
+pub fn apart<T>(work: impl FnOnce() -> T) -> T {
+    #[inline(never)]
+    fn in_a_frame_of_its_own<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    let if_it_panics = Wiping;
+    let done = in_a_frame_of_its_own(work);
+    mem::forget(if_it_panics);
+    // From here: the frames of a destructor would lie over the first bytes to be wiped.
+    wipe_stack();
+    done
+}
+
+struct Wiping;
+
+impl Drop for Wiping {
+    fn drop(&mut self) {
+        wipe_stack();
+    }
+}
 
 /// Overwrites 16 KiB of the stack below the caller with zeros.
 ///
 /// A key that is moved, hashed or expanded leaves copies in stack frames that nobody
 /// wipes when their functions return. They stay until later calls happen to overwrite
 /// them. So: derive in a function that is not inlined, and wipe from the frame that
-/// called it.
-///
-/// ```
-/// #[inline(never)]
-/// fn derive(key: &mut bulla_sys::LockedBytes<32>) {
-///     // copies of the key end up in this frame and in those below
-///     key.as_bytes_mut().fill(7);
-/// }
-///
-/// let mut key = bulla_sys::LockedBytes::zeroed();
-/// derive(&mut key);
-/// bulla_sys::wipe_stack();
-/// ```
+/// called it, as [`apart`] does.
 ///
 /// # Limits
 /// The caller's own frame is not touched, nor are registers (but for the vector registers

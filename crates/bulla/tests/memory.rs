@@ -48,8 +48,8 @@ mod observer;
 #[path = "memory/search.rs"]
 mod search;
 
-use bulla::Library;
 use bulla::backend::{DekState, KeyAdmin as _};
+use bulla::{Library, Suite};
 use data_encoding::HEXLOWER;
 use observer::{MADE_HERE, Observer};
 use search::Secrets;
@@ -105,6 +105,8 @@ fn check_warm(observer: &Observer, tenant: &str, secrets: &Secrets) {
     for part in ["suite 1: stream key", "suite 2: stream key", "suite 1: K1", "suite 2: K1"] {
         assert!(found.copies_of(part) > 0, "{tenant}: no {part} {found:?}");
     }
+    let hash_key = found.copies_of("suite 1: Kx: H") + found.copies_of("suite 2: Kx: H");
+    assert!(hash_key > 0, "{tenant}: no hash key {found:?}");
     // Elsewhere schedules have a form of their own.
     if cfg!(target_arch = "aarch64") || is_x86_with_aes() {
         for part in ["suite 1: seal key and schedule", "suite 1: Kx and schedule"] {
@@ -135,6 +137,27 @@ async fn an_evicted_dek_leaves_nothing() {
         check_warm(&observer, MADE_HERE[0], &other);
         observer.tell("use there");
         observer.finds_nothing(&other, &format!("{library:?}, evicted too"));
+    }
+}
+
+/// In suite 2 every message has keys of its own, which not even a warm DEK leaves behind.
+#[tokio::test]
+async fn messages_of_suite_2_leave_nothing() {
+    for library in Library::ALL {
+        let mut observer = Observer::new_in(Suite::Xaes256GcmSiv, *library, 1).await;
+        observer.tell("use there");
+        let secrets = observer.secrets_of_active("there").await;
+        let found = observer.search(&secrets);
+        for part in ["suite 2: stream key", "suite 2: K1"] {
+            assert!(found.copies_of(part) > 0, "no {part} {found:?}");
+        }
+        if cfg!(target_arch = "aarch64") || is_x86_with_aes() {
+            assert!(found.copies_of("suite 2: Kx and schedule") > 0, "{found:?}");
+        }
+        let of_messages = secrets.only("message's");
+        observer.finds_nothing(&of_messages, &format!("{library:?}, while the DEK is warm"));
+        observer.tell(&format!("use {}", MADE_HERE[0]));
+        observer.finds_nothing(&secrets, &format!("{library:?}, evicted"));
     }
 }
 

@@ -28,7 +28,6 @@ pub use sealer::ChunkSealer;
 pub use writer::SealWriter;
 
 use crate::aead::{AeadKey, Library, NONCE_LEN, TAG_LEN};
-use crate::apart::apart;
 use crate::error::{KeyError, OpenError, SealError};
 use crate::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN};
 use crate::{Codec, Header, RecordContext, Suite, kdf};
@@ -98,7 +97,7 @@ impl StreamKeys {
         let (chunk_key, rest) = okm.split_first_chunk().ok_or(KeyError::Library)?;
         base_nonce.copy_from_slice(&rest[..NONCE_LEN]);
         commitment.copy_from_slice(&rest[NONCE_LEN..]);
-        let aead = apart(|| AeadKey::new(library, suite, chunk_key))?;
+        let aead = bulla_sys::apart(|| AeadKey::new(library, suite, chunk_key))?;
         Ok(Self { aead, base_nonce, commitment })
     }
 

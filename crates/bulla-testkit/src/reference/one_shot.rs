@@ -83,7 +83,7 @@ fn nonce(header: &[u8; 68]) -> [u8; 24] {
 }
 
 /// AES_K: the block encryption of AES-256.
-fn aes_block(k: &[u8; 32], block: [u8; 16]) -> [u8; 16] {
+pub fn aes_block(k: &[u8; 32], block: [u8; 16]) -> [u8; 16] {
     let mut block = block.into();
     Aes256::new(k.into()).encrypt_block(&mut block);
     block.into()

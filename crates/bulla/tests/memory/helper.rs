@@ -22,6 +22,7 @@ use data_encoding::HEXLOWER;
 /// What the environment tells a helper.
 pub(crate) const DIRECTORY: &str = "BULLA_MEMORY_TEST_DIRECTORY";
 pub(crate) const LIBRARY: &str = "BULLA_MEMORY_TEST_LIBRARY";
+pub(crate) const SUITE: &str = "BULLA_MEMORY_TEST_SUITE";
 pub(crate) const CACHED: &str = "BULLA_MEMORY_TEST_CACHED";
 
 /// Files in the directory.
@@ -83,11 +84,14 @@ impl Helper {
         let directory = PathBuf::from(variable(DIRECTORY));
         let library = variable(LIBRARY);
         let library = Library::ALL.iter().find(|known| format!("{known:?}") == library).unwrap();
-        // Suite 2 is opened as well, so it has keys too.
+        let suite = variable(SUITE);
+        let suite = Suite::ALL.iter().find(|known| format!("{known:?}") == suite).unwrap();
         let options = KeyOptions::default()
             .with_library(*library)
-            .with_nonces(NonceMode::Epoch)
-            .accepting(Suite::Xaes256GcmSiv);
+            .with_suite(*suite)
+            .with_nonces(NonceMode::Epoch);
+        // The other suite is opened as well, so it has keys too.
+        let options = Suite::ALL.iter().fold(options, |options, suite| options.accepting(*suite));
         let unlock = Unlock::from_file(directory.join(UNLOCK_KEY)).unwrap();
         let kek = Arc::new(LocalKek::open(directory.join(KEK), unlock).await.unwrap());
         let store = Arc::new(SqliteKeyStore::open(directory.join(STORE)).await.unwrap());

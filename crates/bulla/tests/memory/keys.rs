@@ -1,11 +1,18 @@
 //! What the helper must not leave behind, derived on this side.
 
-use bulla_core::{Header, KeyId};
+use bulla_core::{Header, KeyId, Suite};
 use bulla_testkit::reference::{derive, one_shot};
+use polyval::Polyval;
+use polyval::universal_hash::UniversalHash as _;
 use sha2::block_api::compress256;
 
 use super::aes;
 use super::search::Secrets;
+
+/// Chunks in the longest stream that the helper seals, and some more.
+const CHUNKS_MAX: u8 = 4;
+/// How many powers of a hash key are looked for.
+const POWERS: usize = 16;
 
 /// The key of a lineage, of a wrapping version or of a file: they are all of one kind.
 pub(crate) struct KnownKey {
@@ -49,11 +56,18 @@ impl KnownKey {
         if header.chunk_log2.is_some() {
             let stream_key = derive::stream_key(&self.key, suite, &self.key_id);
             let keys = derive::chunks(&stream_key, envelope[..68].try_into().unwrap(), record);
-            add_aead_key(&mut secrets, &format!("{of_suite}: chunk key"), &keys.chunk_key);
+            let name = format!("{of_suite}: chunk key");
+            let nonces = (0..CHUNKS_MAX).map(|index| {
+                let mut nonce = keys.base_nonce;
+                nonce[11] ^= index;
+                nonce
+            });
+            add_aead_key(&mut secrets, &name, header.suite, &keys.chunk_key, nonces);
         } else {
             let seal_key = derive::seal_key(&self.key, suite, &self.key_id);
-            let kx = one_shot::xaes(&seal_key, &header.nonce).kx;
-            add_aead_key(&mut secrets, &format!("{of_suite}: Kx"), &kx);
+            let xaes = one_shot::xaes(&seal_key, &header.nonce);
+            let name = format!("{of_suite}: Kx");
+            add_aead_key(&mut secrets, &name, header.suite, &xaes.kx, [xaes.nx]);
         }
         secrets
     }
@@ -66,7 +80,7 @@ impl KnownKey {
 
 /// A key of HMAC-SHA256: with either pad, in the words of the hash, and what the hash
 /// makes of it, which is as good.
-fn add_mac_key(secrets: &mut Secrets, name: &str, key: &[u8; 32]) {
+pub(crate) fn add_mac_key(secrets: &mut Secrets, name: &str, key: &[u8; 32]) {
     secrets.add(name, key);
     secrets.add(format!("{name}, in words"), in_words(key));
     for (pad, byte) in [("ipad", 0x36), ("opad", 0x5c)] {
@@ -85,7 +99,13 @@ fn add_mac_key(secrets: &mut Secrets, name: &str, key: &[u8; 32]) {
             0x5be0_cd19,
         ];
         compress256(&mut state, &[block]);
-        secrets.add(format!("{name}, state after {pad}"), state.map(u32::to_ne_bytes).concat());
+        let name = format!("{name}, state after {pad}");
+        secrets.add(&name, state.map(u32::to_ne_bytes).concat());
+        // As the SHA instructions of x86-64 hold it, in two registers.
+        let [a, b, c, d, e, f, g, h] = state;
+        for (order, words) in [("ABEF", [f, e, b, a]), ("CDGH", [h, g, d, c])] {
+            secrets.add(format!("{name}, {order}"), words.map(u32::to_ne_bytes).concat());
+        }
     }
 }
 
@@ -95,19 +115,58 @@ fn add_key(secrets: &mut Secrets, name: &str, key: &[u8; 32]) {
     secrets.add(format!("{name}, in words"), in_words(key));
 }
 
-/// A key of AES-256-GCM: also the hash key H, as it is and as GHASH wants it.
-fn add_aead_key(secrets: &mut Secrets, name: &str, key: &[u8; 32]) {
+/// A key of the AEAD of `suite`, and what that makes of it for messages of these `nonces`.
+fn add_aead_key(
+    secrets: &mut Secrets,
+    name: &str,
+    suite: Suite,
+    key: &[u8; 32],
+    nonces: impl IntoIterator<Item = [u8; 12]>,
+) {
     add_key(secrets, name, key);
-    let h = one_shot::xaes(key, &[0; 24]).l;
+    if suite == Suite::Xaes256Gcm {
+        return add_ghash_key(secrets, name, one_shot::aes_block(key, [0; 16]));
+    }
+    // RFC 8452, section 4: every message has keys of its own.
+    for nonce in nonces {
+        let mut keys = Vec::new();
+        for counter in 0..6_u32 {
+            let mut block = [0; 16];
+            block[..4].copy_from_slice(&counter.to_le_bytes());
+            block[4..].copy_from_slice(&nonce);
+            let block = one_shot::aes_block(key, block);
+            secrets.add(format!("{name}: block of a message's keys"), block);
+            keys.extend_from_slice(&block[..8]);
+        }
+        let (hash_key, key) = keys.split_first_chunk().unwrap();
+        add_powers(secrets, &format!("{name}: a message's H"), *hash_key);
+        add_key(secrets, &format!("{name}: a message's key"), key.try_into().unwrap());
+    }
+}
+
+/// The hash key H of GCM, as it is and as it is used.
+fn add_ghash_key(secrets: &mut Secrets, name: &str, h: [u8; 16]) {
     let number = u128::from_be_bytes(h);
     // Times x, in the bit order of POLYVAL (RFC 8452, appendix A).
     let carry = if number >> 127 == 1 { 0xc200_0000_0000_0000_0000_0000_0000_0001 } else { 0 };
-    let times_x = (number << 1) ^ carry;
     secrets.add(format!("{name}: H"), h);
     secrets.add(format!("{name}: H, reversed"), number.to_le_bytes());
-    secrets.add(format!("{name}: H for POLYVAL"), times_x.to_le_bytes());
-    let halves = [(times_x >> 64) as u64, times_x as u64].map(u64::to_le_bytes).concat();
-    secrets.add(format!("{name}: H for POLYVAL, swapped"), halves);
+    add_powers(secrets, &format!("{name}: H for POLYVAL"), ((number << 1) ^ carry).to_le_bytes());
+}
+
+/// A hash key of POLYVAL and its powers, of which the libraries keep tables.
+fn add_powers(secrets: &mut Secrets, name: &str, h: [u8; 16]) {
+    let mut power = h;
+    for exponent in 1..=POWERS {
+        let number = u128::from_le_bytes(power);
+        let halves = [(number >> 64) as u64, number as u64].map(u64::to_le_bytes).concat();
+        secrets.add(format!("{name}, to the {exponent}"), power);
+        secrets.add(format!("{name}, to the {exponent}, reversed"), number.to_be_bytes());
+        secrets.add(format!("{name}, to the {exponent}, swapped"), halves);
+        let mut polyval = Polyval::new(&h.into());
+        polyval.update(&[power.into()]);
+        power = polyval.finalize().into();
+    }
 }
 
 /// As SHA-256 reads it: words of 32 bits, most significant byte first.

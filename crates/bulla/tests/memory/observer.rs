@@ -11,13 +11,13 @@ use bulla::backend::{
     StateChange, UnwrapRequest, WrappedKey,
 };
 use bulla::local::Unlock;
-use bulla::{Embedded, Library, ScopeId};
+use bulla::{Embedded, Library, ScopeId, Suite};
 use bulla_core::{DekVersion, Envelope, RecordContext, ScopeContext};
 use bulla_testkit::reference::derive;
 use data_encoding::{BASE64, HEXLOWER};
 
-use super::helper::{self, ANSWER, CACHED, DIRECTORY, LIBRARY, SEALED, TO_OPEN, UNLOCK_KEY};
-use super::keys::KnownKey;
+use super::helper::{self, ANSWER, CACHED, DIRECTORY, LIBRARY, SEALED, SUITE, TO_OPEN, UNLOCK_KEY};
+use super::keys::{KnownKey, add_mac_key};
 use super::search::{Found, Secrets};
 
 /// Scopes whose first DEK the observer makes; the helper makes those of all others.
@@ -39,8 +39,13 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Starts a helper that seals with `library` and caches `cached` DEKs.
+    /// Starts a helper that seals with `library`, in suite 1, and caches `cached` DEKs.
     pub(crate) async fn new(library: Library, cached: u64) -> Self {
+        Self::new_in(Suite::Xaes256Gcm, library, cached).await
+    }
+
+    /// [`new`](Self::new), in `suite`.
+    pub(crate) async fn new_in(suite: Suite, library: Library, cached: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name| directory.path().join(name);
         let unlock = Unlock::new_key_file(at(UNLOCK_KEY)).unwrap();
@@ -59,6 +64,7 @@ impl Observer {
             .args(["--exact", "helper", "--nocapture", "--test-threads=1"])
             .env(DIRECTORY, directory.path())
             .env(LIBRARY, format!("{library:?}"))
+            .env(SUITE, format!("{suite:?}"))
             .env(CACHED, cached.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -183,8 +189,8 @@ impl Observer {
         let material = BASE64.decode(material.as_bytes()).unwrap();
         let mut secrets = known.secrets(&[1]);
         secrets.extend(known.of_envelope(&material, &[]));
-        secrets
-            .add("unlock key: MAC key", derive::hmac_sha256(&unlock, b"bulla-local.v1/mac\0\x01"));
+        let mac_key = derive::hmac_sha256(&unlock, b"bulla-local.v1/mac\0\x01");
+        add_mac_key(&mut secrets, "unlock key: MAC key", &mac_key);
 
         let options = bulla::KeyOptions::default();
         let record = RecordContext::new([("file", id), ("version", "1")]).unwrap();

@@ -43,6 +43,11 @@ impl Secrets {
         lines.map(|(name, bytes)| format!("{} {name}\n", HEXLOWER.encode(bytes))).collect()
     }
 
+    /// Those with `part` in their names.
+    pub(crate) fn only(&self, part: &str) -> Self {
+        Self(self.0.iter().filter(|(name, _)| name.contains(part)).cloned().collect())
+    }
+
     pub(crate) fn without(&self, part: &str) -> Self {
         Self(self.0.iter().filter(|(name, _)| !name.contains(part)).cloned().collect())
     }
