@@ -71,9 +71,11 @@ impl Cache {
         self.slots.get(key_id)
     }
 
-    /// Puts a slot in the place of any other of the same DEK.
+    /// Puts a slot in the place of any other of the same DEK. Those that there is no more
+    /// room for are wiped now, not when somebody looks after the cache.
     pub(crate) fn insert(&self, slot: &Arc<Slot>) {
         self.slots.insert(slot.key_id, Arc::clone(slot));
+        self.slots.run_pending_tasks();
     }
 
     /// How many slots there are, about.

@@ -97,8 +97,9 @@ impl Helper {
         let store = Arc::new(SqliteKeyStore::open(directory.join(STORE)).await.unwrap());
         let mut policy = Policy::default();
         policy.cached_deks_max = variable(CACHED).parse().unwrap();
-        // The cache is tidied soon, and nothing else happens by itself.
-        policy.feed_interval = Duration::from_millis(50);
+        // Nothing happens by itself: it might overwrite by chance what was left behind.
+        policy.feed_interval = Duration::from_secs(3600);
+        policy.member_alive_for = Duration::from_secs(7200);
         policy.probe_interval = Duration::from_secs(3600);
         policy.revocation_deadline = Duration::from_secs(7200);
         let manager = Manager::builder(Profile::Development, kek.clone(), store.clone())

@@ -94,8 +94,8 @@ impl Observer {
         secrets.search(self.child.id())
     }
 
-    /// Finds nothing, at the latest after some seconds: what somebody still works with
-    /// goes, what was left behind stays.
+    /// Finds nothing, at the latest after some seconds: what a task still works with goes;
+    /// what was left behind stays, since the helper does nothing by itself.
     pub(crate) fn finds_nothing(&self, secrets: &Secrets, when: &str) {
         let start = Instant::now();
         let mut found = self.search(secrets);
