@@ -72,8 +72,9 @@ pub fn notify_restored() {
 /// Whether [`generation`] notices forks: at least one mechanism is in place, or the
 /// system has no fork.
 ///
-/// Where only `pthread_atfork` is in place (anywhere but on Linux), a fork that goes
-/// past the C library, by a raw system call, is not noticed.
+/// Where only `pthread_atfork` is in place, a fork that goes past the C library, by a raw
+/// system call, is not noticed: on systems other than Linux, and on a Linux that wipes no
+/// pages (before 4.14, and some emulators of it).
 #[must_use]
 pub fn detects_forks() -> bool {
     !os::FORKS || word::protect().any()

@@ -8,6 +8,11 @@
 //! compiler knows, writes there: from then on each byte has some value. The value is
 //! whatever the memory held, so who fills the vector writes every byte and reads none that
 //! it has not written. The vector gets its length only behind a fill that succeeded.
+//!
+//! A value that does not change by itself, either: pages that an allocator has offered to the
+//! kernel (`MADV_FREE`) may turn to zeros until somebody writes to them, so each page is
+//! written to first. Builds with debug assertions write all bytes, none of them zero, so that
+//! tests notice who leaves some.
 #![allow(unsafe_code, reason = "takes the spare capacity of a vector as bytes")]
 
 use std::mem::MaybeUninit;
@@ -57,10 +62,22 @@ pub fn extend_filled<E>(
     Ok(())
 }
 
+/// No page is smaller.
+const PAGE_BYTES_MIN: usize = 4096;
+/// What a byte may be found to be that `fill` did not write.
+const UNWRITTEN: u8 = 0xa5;
+
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 #[inline]
 fn initialised(bytes: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+    if cfg!(debug_assertions) {
+        bytes.fill(MaybeUninit::new(UNWRITTEN));
+    }
     let (start, len) = (bytes.as_mut_ptr().cast::<u8>(), bytes.len());
+    for at in (0..len).step_by(PAGE_BYTES_MIN).chain(len.checked_sub(1)) {
+        // SAFETY: within the slice.
+        unsafe { start.add(at).write_volatile(UNWRITTEN) };
+    }
     // SAFETY: does nothing. It is not declared to leave memory alone, so the compiler has to
     // take it for a write to what the address leads to.
     unsafe { std::arch::asm!("/* {0} */", in(reg) start, options(nostack, preserves_flags)) };
@@ -70,7 +87,7 @@ fn initialised(bytes: &mut [MaybeUninit<u8>]) -> &mut [u8] {
 
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
 fn initialised(bytes: &mut [MaybeUninit<u8>]) -> &mut [u8] {
-    bytes.fill(MaybeUninit::new(0));
+    bytes.fill(MaybeUninit::new(UNWRITTEN));
     // SAFETY: the same memory, borrowed for as long, and all of it was just written.
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
 }

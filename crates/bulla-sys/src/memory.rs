@@ -116,7 +116,8 @@ pub struct LockStatus {
 }
 
 /// How much secret memory is locked, for warnings and metrics: as soon as `degraded`
-/// is not 0, keys may reach swap and core dumps.
+/// is not 0, keys may reach swap, and core dumps where locked memory is kept out of them
+/// (Linux; elsewhere they may in any case).
 ///
 /// The numbers are read one after the other; while others allocate they need not
 /// agree.

@@ -60,4 +60,11 @@ fn round_trip<C: ValueCodec, T: Serialize + DeserializeOwned>(data: &[u8]) {
     let same = [&value, &again].map(|value| Bincode::encode(value).unwrap());
     assert_eq!(same[0], same[1], "{} changed the value", C::CODEC);
     assert_eq!(C::encode(&again).unwrap(), written);
+    // A value takes up all of its bytes; one of bincode also needs them all.
+    let longer = C::decode::<T>(&[&written[..], b"\0"].concat());
+    assert_eq!(longer.err(), Some(ValueError::Decode(C::CODEC)));
+    if C::CODEC == Bincode::CODEC {
+        let shorter = C::decode::<T>(&written[..written.len() - 1]);
+        assert_eq!(shorter.err(), Some(ValueError::Decode(C::CODEC)));
+    }
 }
