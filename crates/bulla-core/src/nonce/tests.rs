@@ -1,7 +1,7 @@
 //! Nonces are unique, epochs end, and copies of a process keep nothing.
 
 use super::*;
-use crate::limits::EPOCH_RECORDS_MAX;
+use crate::limits::{EPOCH_BLOCKS_MAX, EPOCH_RECORDS_MAX};
 use std::collections::HashSet;
 
 fn keys(mode: NonceMode) -> DerivedKeys {
@@ -99,6 +99,19 @@ fn an_epoch_that_is_full_stays_full_however_often_it_is_asked() {
     assert_eq!(by_blocks.reserve(1 << 26), None);
     assert!(by_blocks.reserve(1).is_some(), "a smaller one has room");
     assert_eq!(epoch().reserve(u64::MAX), None);
+    // The first record has one block.
+    assert_eq!(epoch().reserve(EPOCH_BLOCKS_MAX - 1), Some(1));
+    assert_eq!(epoch().reserve(EPOCH_BLOCKS_MAX), None);
+}
+
+/// Threads that follow each other do not meet in a lane.
+#[test]
+fn threads_are_spread_over_the_lanes() {
+    let lanes: Vec<_> =
+        (0..10 * LANES).map(|_| std::thread::spawn(lane_of_thread).join().unwrap()).collect();
+    assert!(lanes.iter().all(|lane| *lane < LANES), "{lanes:?}");
+    // Other tests start threads too, so not even all have to be among these.
+    assert!(lanes.into_iter().collect::<HashSet<_>>().len() >= LANES / 2);
 }
 
 /// A copy of a process keeps no key of its original, whether it seals or opens first.

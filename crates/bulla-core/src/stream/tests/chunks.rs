@@ -107,6 +107,9 @@ fn a_failed_opener_keeps_failing_even_with_the_right_chunk() {
             assert_eq!(opener.open_next(&block, &mut chunk), Err(OpenError::Authentication));
             assert!(!opener.is_ended());
         }
+        // No room would be enough for what is longer than a block.
+        let longer = opener_of(&key, &sealer).open_next(&[0; BLOCK + 1], &mut [0; C]);
+        assert_eq!(longer, Err(OpenError::Authentication));
     }
 }
 

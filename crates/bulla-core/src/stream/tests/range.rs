@@ -330,6 +330,15 @@ fn an_empty_range_takes_one_authentic_chunk() {
 }
 
 #[test]
+fn a_stream_is_empty_only_when_its_end_says_so() {
+    let key = key();
+    assert!(range_of(&key, &seal(&key, &[])).is_empty().unwrap());
+    assert!(!range_of(&key, &seal(&key, &plaintext(1))).is_empty().unwrap());
+    let cut = &seal(&key, &plaintext(C))[..HEAD];
+    assert!(range_of(&key, cut).is_empty().is_err());
+}
+
+#[test]
 fn ranges_before_a_cut_are_read_and_those_behind_it_refused() {
     let (key, plaintext) = (key(), plaintext(3 * C + 5));
     let envelope = seal(&key, &plaintext);
