@@ -3,12 +3,13 @@
 use std::env;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::{detects_forks, os};
+use crate::{detects_forks, os, word};
 
 /// Whether nonces should come from the operating system, for want of a reason to count
 /// them, or with a reason not to:
 ///
-/// - forks are not detected, see [`detects_forks`];
+/// - forks are not detected, see [`detects_forks`], or this is a Linux on which those that
+///   go past the C library are not;
 /// - the environment says that this process is restored from a snapshot, in as many
 ///   copies as are needed: `AWS_LAMBDA_INITIALIZATION_TYPE` is `snap-start`;
 /// - random bytes cost no system call, so counting saves little: the C library takes
@@ -62,7 +63,9 @@ impl Signs {
             None
         };
         Self {
-            detects_forks: detects_forks(),
+            detects_forks: detects_forks()
+                && (word::protect().page()
+                    || !cfg!(any(target_os = "linux", target_os = "android"))),
             lambda_initialization: env::var("AWS_LAMBDA_INITIALIZATION_TYPE").ok(),
             architecture: env::consts::ARCH,
             linux,

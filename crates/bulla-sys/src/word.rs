@@ -42,6 +42,11 @@ impl Mechanisms {
     const PAGE: u8 = 1;
     const HANDLER: u8 = 2;
 
+    /// Whether there is the page, which notices copies made past the C library, too.
+    pub(crate) fn page(self) -> bool {
+        self.0 & Self::PAGE != 0
+    }
+
     /// Whether there is one.
     pub(crate) fn any(self) -> bool {
         self.0 & (Self::PAGE | Self::HANDLER) != 0

@@ -18,6 +18,7 @@ use bulla_core::{
     StreamOptions, UnwrappedKey, Wrap, Wraps,
 };
 use data_encoding::HEXLOWER;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What the environment tells a helper.
 pub(crate) const DIRECTORY: &str = "BULLA_MEMORY_TEST_DIRECTORY";
@@ -167,6 +168,17 @@ impl Helper {
                     assert_eq!(opened.plaintext, plaintext);
                     sealed.push(envelope);
                 }
+                let options = StreamOptions::default().with_chunk_log2(12);
+                let (context, plaintext) = (record(), vec![b'x'; 10_000]);
+                let mut stream = scope.seal_stream(Vec::new(), &context, options).await.unwrap();
+                stream.write_all(&plaintext).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let envelope = stream.into_inner();
+                let mut opened = Vec::new();
+                let stream = scope.open_stream(&envelope[..], &context, Codec::RAW).await;
+                stream.unwrap().read_to_end(&mut opened).await.unwrap();
+                assert_eq!(opened, plaintext);
+                sealed.push(envelope);
                 sealed
             }
         };
