@@ -93,6 +93,17 @@ impl Drop for WipedVec {
 pub struct Unreleased(Vec<u8>);
 
 impl Unreleased {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Appends `bytes`, for which there should be room: a vector that grows leaves its old
+    /// memory behind.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     /// The bytes, for the caller.
     pub fn release(mut self) -> Vec<u8> {
         mem::take(&mut self.0)
@@ -102,20 +113,6 @@ impl Unreleased {
 impl From<Vec<u8>> for Unreleased {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes)
-    }
-}
-
-impl Deref for Unreleased {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.0
-    }
-}
-
-impl DerefMut for Unreleased {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
     }
 }
 

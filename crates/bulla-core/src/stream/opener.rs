@@ -158,8 +158,9 @@ impl ChunkOpener {
     }
 
     /// Opens `block` as chunk `index`, whatever was opened or refused before (each range
-    /// stands for itself, spec 7.3), into the start of `out` and returns the length of its plaintext. A block shorter than
-    /// [`block_len`](Self::block_len) opens only as the last chunk of the stream.
+    /// stands for itself, spec 7.3), into the start of `out` and returns the length of its
+    /// plaintext. A block shorter than [`block_len`](Self::block_len) opens only as the last
+    /// chunk of the stream.
     ///
     /// # Errors
     /// [`OpenError::Authentication`]; [`OpenError::BufferTooSmall`];

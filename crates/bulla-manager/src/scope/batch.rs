@@ -11,9 +11,9 @@ use crate::Error;
 use crate::freshness::Opened;
 
 /// Opened records that their caller does not have yet: wiped if the call is cancelled.
-struct Unreturned(Vec<Result<Opened, Error>>);
+struct UnreleasedRecords(Vec<Result<Opened, Error>>);
 
-impl Drop for Unreturned {
+impl Drop for UnreleasedRecords {
     fn drop(&mut self) {
         self.0.iter_mut().flatten().for_each(|opened| opened.plaintext.zeroize());
     }
@@ -60,7 +60,7 @@ impl Scope {
     /// What is opened is all in memory at once.
     pub async fn open_many(&self, items: &[Item<'_>]) -> Vec<Result<Opened, Error>> {
         let failed = self.load_missing(items.iter().map(|(envelope, _)| *envelope)).await;
-        let mut opened = Unreturned(Vec::with_capacity(items.len()));
+        let mut opened = UnreleasedRecords(Vec::with_capacity(items.len()));
         for (envelope, context) in items {
             opened.0.push(match self.open_vec_now(envelope, context) {
                 Some(opened) => opened,
