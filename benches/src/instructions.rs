@@ -24,8 +24,9 @@ use self::table::Table;
 #[derive(Debug, Args)]
 pub(crate) struct Instructions {
     /// Compare with this table: fail where one of our counts has grown by more than
-    /// 40 instructions and 5 percent, with 200 on top for large allocations. A table of another processor, compiler, C library or
-    /// valgrind is shown beside the counts, and judges nothing.
+    /// 40 instructions and 5 percent, with 200 on top for large allocations. A table of
+    /// another processor, compiler, C library or valgrind is shown beside the counts, and
+    /// judges nothing.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Write the table.

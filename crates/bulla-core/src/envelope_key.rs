@@ -73,6 +73,11 @@ impl KeyOptions {
         self.accepted = self.accepted.and(suite);
         self
     }
+
+    /// The suites that are opened: those accepted, and the one that seals.
+    pub const fn opens(&self) -> Suites {
+        self.accepted.and(self.suite)
+    }
 }
 
 /// Suite 1 alone, with the default library and nonces.
@@ -153,7 +158,7 @@ impl EnvelopeKey {
             key_id,
             version,
             library: options.library,
-            accepted: options.accepted.and(options.suite),
+            accepted: options.opens(),
             sealing: keys(options.suite)?,
             opening: others.map(|suite| keys(*suite)).collect::<Result<_, _>>()?,
         })

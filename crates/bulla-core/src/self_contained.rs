@@ -205,7 +205,7 @@ impl UnwrappedKey {
     ) -> Result<Self, OpenError> {
         let header = head.header();
         let (section, mac) = head.section().ok_or(OpenError::WrongKind(header.kind))?;
-        head.accept(header.kind, codec, options.accepted.and(options.suite))?;
+        head.accept(header.kind, codec, options.opens())?;
         if dek.single_use_id(scope)? != header.key_id {
             return Err(OpenError::WrongKey(header.key_id));
         }

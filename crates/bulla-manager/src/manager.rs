@@ -205,7 +205,7 @@ impl ManagerBuilder {
     pub fn key_options(mut self, options: KeyOptions) -> Self {
         self.key_options = options;
         // What a key seals it opens, and so do those who have to load it first.
-        self.key_options.accepted = options.accepted.and(options.suite);
+        self.key_options.accepted = options.opens();
         self
     }
 

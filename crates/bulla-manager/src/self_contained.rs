@@ -70,7 +70,7 @@ impl Recipients {
     pub fn key_options(mut self, options: KeyOptions) -> Self {
         self.options = options;
         // What is sealed here can be opened and rewrapped here.
-        self.options.accepted = options.accepted.and(options.suite);
+        self.options.accepted = options.opens();
         self
     }
 

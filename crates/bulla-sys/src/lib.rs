@@ -5,7 +5,8 @@
 //! [`generation`] is a number that a copy made by fork does not share with its
 //! original; who counts compares it before every count. A key should reach neither
 //! swap nor core dumps nor the next owner of its memory. [`LockedBytes`] sees to
-//! that, as far as the system allows, and [`apart`] clears what was left on the way. [`filled_vec`] is a new vector that was not zeroed first.
+//! that, as far as the system allows, and [`apart`] clears what was left on the way.
+//! [`filled_vec`] is a new vector that was not zeroed first.
 //!
 //! | module | what | unsafe |
 //! |---|---|---|
